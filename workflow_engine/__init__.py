@@ -1,0 +1,67 @@
+"""Durable multi-stage workflows for Django. The names here are the public ones; they load when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bootstrap import acancel_run, acreate_run, cancel_run, create_run
+    from .definitions import (
+        NonRetryableError,
+        Retry,
+        RetryAfter,
+        RunCancelledError,
+        Stage,
+        StageContext,
+        Workflow,
+        define_workflow,
+        get_workflow,
+        register,
+        registered_workflows,
+        stage,
+    )
+    from .hosts.wait import RunResult, run_and_wait
+
+# Django imports this package before its apps are ready, so models must not load with it.
+_HOMES = {
+    "workflow_engine.definitions": (
+        "NonRetryableError Retry RetryAfter RunCancelledError Stage StageContext Workflow define_workflow get_workflow "
+        "register registered_workflows stage"
+    ),
+    "workflow_engine.bootstrap": "acancel_run acreate_run cancel_run create_run",
+    "workflow_engine.hosts.wait": "RunResult run_and_wait",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "NonRetryableError",
+    "Retry",
+    "RetryAfter",
+    "RunCancelledError",
+    "RunResult",
+    "Stage",
+    "StageContext",
+    "Workflow",
+    "acancel_run",
+    "acreate_run",
+    "cancel_run",
+    "create_run",
+    "define_workflow",
+    "get_workflow",
+    "register",
+    "registered_workflows",
+    "run_and_wait",
+    "stage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return getattr(import_module(_HOME_OF[name]), name)
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,278 @@
+"""``define_workflow``: stages in groups, checked and frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Generic, overload
+
+from pydantic import ValidationError
+from typing_extensions import TypeVar
+
+from workflow_engine.errors import (
+    FieldError,
+    InvalidConfig,
+    InvalidDefinition,
+    InvalidInput,
+    StageNotFound,
+    field_errors,
+)
+
+from .context import In, Out
+from .stages import Stage, check_id
+from .types import DataType
+
+Out2 = TypeVar("Out2")
+AnyStage = Stage[Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Stages that may run at the same time. ``number`` counts from 1."""
+
+    number: int
+    stages: tuple[AnyStage, ...]
+
+    @property
+    def stage_ids(self) -> tuple[str, ...]:
+        return tuple(stage.id for stage in self.stages)
+
+
+@dataclass(frozen=True, eq=False)
+class Workflow(Generic[In, Out]):
+    """A frozen plan of work. Made by ``define_workflow(...)….build()``."""
+
+    id: str
+    name: str
+    description: str
+    version: str
+    input: DataType = field(repr=False)
+    groups: tuple[Group, ...] = field(repr=False)
+
+    @cached_property
+    def _by_id(self) -> dict[str, AnyStage]:
+        return {stage.id: stage for stage in self}
+
+    def __iter__(self) -> Iterator[AnyStage]:
+        return (stage for group in self.groups for stage in group.stages)
+
+    @property
+    def stage_ids(self) -> tuple[str, ...]:
+        return tuple(stage.id for stage in self)
+
+    def has_stage(self, stage_id: str) -> bool:
+        return stage_id in self._by_id
+
+    def get_stage(self, stage_id: str) -> AnyStage:
+        """Return the stage. Raises ``StageNotFound``, naming the stages there are."""
+        try:
+            return self._by_id[stage_id]
+        except KeyError:
+            raise StageNotFound(self.id, stage_id, self.stage_ids) from None
+
+    def group_of(self, stage_id: str) -> int:
+        """Return the number of the stage's group, from 1. Raises ``StageNotFound``."""
+        self.get_stage(stage_id)
+        return next(group.number for group in self.groups if stage_id in group.stage_ids)
+
+    def stage_number(self, stage_id: str) -> int:
+        """Return the stage's position in the workflow, from 1. Raises ``StageNotFound``."""
+        self.get_stage(stage_id)
+        return self.stage_ids.index(stage_id) + 1
+
+    def plan(self) -> dict[str, Any]:
+        """Return what a run stores, so that it can go on when the code has changed.
+
+        ``{"version": "1", "fingerprint": "…", "groups": [{"stages": [{"id": "…", "queue": "…"}]}]}``
+        """
+        groups = [
+            {"stages": [{"id": stage.id, "queue": stage.queue} for stage in group.stages]} for group in self.groups
+        ]
+        return {"version": self.version, "fingerprint": self.fingerprint, "groups": groups}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits over the groups, the stage ids and the schemas: changes when runs could notice."""
+        shape = {
+            "input": self.input_schema(),
+            "groups": [[self._shape(stage) for stage in group.stages] for group in self.groups],
+        }
+        text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @staticmethod
+    def _shape(stage: AnyStage) -> list[Any]:
+        signature = stage.signature
+        return [
+            stage.id,
+            signature.input.json_schema(),
+            signature.config.json_schema(),
+            signature.output.json_schema("serialization"),
+        ]
+
+    def input_schema(self) -> dict[str, Any]:
+        return self.input.json_schema()
+
+    def config_schema(self) -> dict[str, dict[str, Any]]:
+        """Return the JSON Schema of each stage's config, for the stages that take one."""
+        return {
+            stage.id: stage.signature.config.json_schema() for stage in self if stage.signature.config.type is not None
+        }
+
+    def output_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the run's output: the last group's, a mapping if it has several stages."""
+        last = self.groups[-1].stages
+        schemas = {stage.key: stage.signature.output.json_schema("serialization") for stage in last}
+        if len(last) == 1:
+            return schemas[last[0].key]
+        return {"type": "object", "properties": schemas, "required": list(schemas)}
+
+    def default_config(self) -> dict[str, dict[str, Any]]:
+        """Return the defaults per stage, for the stages that take a config."""
+        return {
+            stage.id: stage.signature.config.defaults() for stage in self if stage.signature.config.type is not None
+        }
+
+    def validate_input(self, value: Any) -> Any:
+        """Return ``value`` as the input type makes it. Raises ``InvalidInput`` with every error."""
+        if self.input.type is None:
+            if value is not None:
+                raise InvalidInput(f"workflow {self.id!r}", [FieldError("", "it takes no input; pass None")])
+            return None
+        try:
+            return self.input.adapter.validate_python(value)
+        except ValidationError as error:
+            raise InvalidInput(f"workflow {self.id!r}", field_errors(error)) from error
+
+    def validate_config(self, config: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+        """Merge ``config`` (stage id -> fields) over the defaults and return what a run stores.
+
+        Raises:
+            InvalidConfig: with every error of every stage; unknown stages and unknown fields are errors.
+        """
+        given: Mapping[str, Any] = {} if config is None else config
+        if not isinstance(given, Mapping):
+            problem = FieldError("", f"must map stage ids to config, got {type(given).__name__}")
+            raise InvalidConfig(f"workflow {self.id!r}", [problem])
+        errors = [
+            FieldError(str(stage_id), f"no such stage; known: {', '.join(self.stage_ids)}")
+            for stage_id in given
+            if stage_id not in self._by_id
+        ]
+        merged: dict[str, dict[str, Any]] = {}
+        for stage in self:
+            fields = given.get(stage.id, {})
+            if not isinstance(fields, Mapping):
+                errors.append(FieldError(stage.id, f"must be an object, got {type(fields).__name__}"))
+                continue
+            value, problems = stage.signature.config.merge(fields, stage.id)
+            errors += problems
+            if stage.signature.config.type is not None:
+                merged[stage.id] = value
+        if errors:
+            raise InvalidConfig(f"workflow {self.id!r}", errors)
+        return merged
+
+
+@dataclass(frozen=True)
+class WorkflowBuilder(Generic[In, Out]):
+    """Collects groups; each call gives a new builder, so a built workflow can never change afterwards."""
+
+    id: str
+    name: str
+    description: str
+    version: str
+    input: DataType
+    groups: tuple[Group, ...] = ()
+
+    def pipe(self, stage: Stage[Any, Any, Out2]) -> WorkflowBuilder[In, Out2]:
+        """Add a stage that starts when the group before it is done and gets that group's output."""
+        return self._add((stage,))
+
+    def parallel(self, *stages: AnyStage) -> WorkflowBuilder[In, dict[str, Any]]:
+        """Add stages that may run at the same time; all get the same input.
+
+        The next group gets their outputs as a mapping: stage id with ``-`` as ``_`` -> output.
+        """
+        if not stages:
+            raise InvalidDefinition(f"Workflow {self.id!r}: parallel() needs at least one stage.")
+        return self._add(stages)
+
+    def build(self) -> Workflow[In, Out]:
+        """Return the frozen workflow. Raises ``InvalidDefinition`` if it has no stages."""
+        if not self.groups:
+            raise InvalidDefinition(f"Workflow {self.id!r} has no stages. Add one with .pipe(stage).")
+        return Workflow(
+            id=self.id,
+            name=self.name,
+            description=self.description,
+            version=self.version,
+            input=self.input,
+            groups=self.groups,
+        )
+
+    def _add(self, stages: tuple[AnyStage, ...]) -> WorkflowBuilder[In, Any]:
+        earlier = [stage.id for group in self.groups for stage in group.stages]
+        siblings: dict[str, str] = {}
+        for stage in stages:
+            self._check(stage, earlier, siblings, [item.id for item in stages if isinstance(item, Stage)])
+            siblings[stage.key] = stage.id
+        group = Group(number=len(self.groups) + 1, stages=tuple(stages))
+        return replace(self, groups=(*self.groups, group))
+
+    def _check(self, stage: Any, earlier: list[str], siblings: dict[str, str], group: list[str]) -> None:
+        where = f"Workflow {self.id!r}"
+        if not isinstance(stage, Stage):
+            raise InvalidDefinition(f"{where}: {stage!r} is not a stage. Decorate the function with @stage('its-id').")
+        if stage.id in earlier or stage.key in siblings:
+            raise InvalidDefinition(f"{where}: stage {stage.id!r} is there twice. Ids are unique in a workflow.")
+        missing = [item for item in stage.dependencies if item not in earlier]
+        if missing:
+            hint = " (in the same group)" if set(missing) & set(group) else ""
+            raise InvalidDefinition(
+                f"{where}: stage {stage.id!r} depends on {', '.join(map(repr, missing))}, which no earlier group "
+                f"has{hint}. Earlier stages: {', '.join(map(repr, earlier)) or 'none'}."
+            )
+
+
+@overload
+def define_workflow(
+    id: str, *, name: str = "", description: str = "", input: None = None, version: str = "1"
+) -> WorkflowBuilder[None, None]: ...
+@overload
+def define_workflow(
+    id: str, *, name: str = "", description: str = "", input: type[In], version: str = "1"
+) -> WorkflowBuilder[In, None]: ...
+@overload
+def define_workflow(
+    id: str, *, name: str = "", description: str = "", input: Any, version: str = "1"
+) -> WorkflowBuilder[Any, None]: ...
+def define_workflow(
+    id: str, *, name: str = "", description: str = "", input: Any = None, version: str = "1"
+) -> WorkflowBuilder[Any, Any]:
+    """Start the definition of a workflow.
+
+    Args:
+        id: lower-case words of letters and digits, joined by ``-``.
+        input: the type of a run's input, anything that survives JSON through pydantic; None: it takes none.
+        version: yours to count; stored with each run.
+
+    Raises:
+        InvalidDefinition: an argument is wrong; the text names it and the fix.
+    """
+    check_id("Workflow", id)
+    if not isinstance(version, str) or not version or len(version) > 50:
+        raise InvalidDefinition(f"Workflow {id!r}: version must be a string of 1 to 50 characters, got {version!r}.")
+    data = DataType(None if input is type(None) else input, f"Workflow {id!r} (input)")
+    if data.type is not None:
+        _ = data.adapter
+    return WorkflowBuilder(
+        id=id,
+        name=name or id.replace("-", " ").capitalize(),
+        description=description,
+        version=version,
+        input=data,
+    )
