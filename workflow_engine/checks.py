@@ -1,0 +1,90 @@
+"""System checks: what is wrong with a project's settings, with the fix. None opens a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.utils.module_loading import import_string
+
+from .conf import NAME, get_setting, problems, transport_name
+
+SQLITE_OPTIONS = '"OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL;"}'
+
+
+@register()
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E001: a setting is unknown or its value cannot work."""
+    return [
+        Error(
+            f"{NAME}[{key!r}] {problem}." if key != NAME else f"{NAME} {problem}.", hint=fix, id="workflow_engine.E001"
+        )
+        for key, problem, fix in problems()
+    ]
+
+
+@register()
+def check_transport(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E002: the transport cannot be imported."""
+    from .bootstrap import TRANSPORTS
+
+    name = transport_name()
+    try:
+        import_string(TRANSPORTS.get(name, name))
+    except ImportError as error:
+        known = ", ".join(repr(item) for item in TRANSPORTS)
+        hint = f"Use {known} or the dotted path of a transport class."
+        return [Error(f"{NAME}['TRANSPORT'] {name!r}: {error}.", hint=hint, id="workflow_engine.E002")]
+    return []
+
+
+@register(Tags.database)
+def check_sqlite(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """E003: SQLite without IMMEDIATE transactions fails with "database is locked" under load."""
+    alias = get_setting("DATABASE")
+    database = settings.DATABASES.get(alias, {})
+    if "sqlite3" not in database.get("ENGINE", ""):
+        return []
+    options = database.get("OPTIONS", {})
+    found: list[CheckMessage] = []
+    if str(options.get("transaction_mode", "")).upper() != "IMMEDIATE":
+        found.append(
+            Error(
+                f"DATABASES[{alias!r}]: without IMMEDIATE transactions SQLite fails with 'database is locked'.",
+                hint=f"Add {SQLITE_OPTIONS}.",
+                id="workflow_engine.E003",
+            )
+        )
+    if "wal" not in str(options.get("init_command", "")).lower():
+        found.append(
+            Warning(
+                f"DATABASES[{alias!r}]: SQLite without write-ahead log makes readers wait for writers.",
+                hint=f"Add {SQLITE_OPTIONS}.",
+                id="workflow_engine.W001",
+            )
+        )
+    return found
+
+
+@register(Tags.security, deploy=True)
+def check_blob_storage(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W002: large payloads lie where media files are served from."""
+    alias = get_setting("BLOB_STORAGE")
+    storage: Any = settings.STORAGES.get(alias, {})
+    options = storage.get("OPTIONS", {})
+    served = "FileSystemStorage" in storage.get("BACKEND", "") and "location" not in options and settings.MEDIA_ROOT
+    if not served:
+        return []
+    return [
+        Warning(
+            f"{NAME}['BLOB_STORAGE']: payloads and artifacts are stored under MEDIA_ROOT, which is usually public.",
+            hint='Add a private storage to STORAGES, e.g. {"BACKEND": "django.core.files.storage.FileSystemStorage", '
+            '"OPTIONS": {"location": "/srv/private"}}, and name its key.',
+            id="workflow_engine.W002",
+        )
+    ]

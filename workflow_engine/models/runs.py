@@ -1,0 +1,208 @@
+"""Runs: one execution of a workflow. A narrow hot row, and a side row for what is large or seldom read."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from workflow_engine.ids import uuid7
+from workflow_engine.statuses import DONE_STAGE, FINISHED_RUN, OPEN_RUN, RunStatus
+
+from .base import lock_rows
+from .payloads import Envelope
+
+DEFAULT_PRIORITY = 5
+
+
+class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
+    """Reads of runs, and the locks that every change of a run begins with."""
+
+    def for_workflow(self, workflow: Any) -> WorkflowRunQuerySet:
+        """Runs of one workflow, given as definition or id."""
+        return self.filter(workflow=getattr(workflow, "id", workflow))
+
+    def open(self) -> WorkflowRunQuerySet:
+        return self.filter(status__in=OPEN_RUN)
+
+    def failed(self) -> WorkflowRunQuerySet:
+        return self.filter(status=RunStatus.FAILED)
+
+    def for_subject(self, subject: models.Model) -> WorkflowRunQuerySet:
+        """Runs about this row."""
+        content_type = ContentType.objects.db_manager(self.db).get_for_model(subject)
+        return self.filter(subject_type=content_type, subject_id=str(subject.pk))
+
+    def claimable(self, now: Any, workflows: list[str]) -> WorkflowRunQuerySet:
+        """Runs that a worker knowing ``workflows`` may claim now, the first to claim first."""
+        return self.filter(
+            status=RunStatus.PENDING, paused_at__isnull=True, due_at__lte=now, workflow__in=workflows
+        ).order_by("rank_at", "id")
+
+    def locked(self, run_id: uuid.UUID, *, skip_locked: bool = False) -> WorkflowRun | None:
+        """Lock one run, with its plan and config; None if there is none (or, skipping, if it is locked)."""
+        return lock_rows(self.filter(pk=run_id).select_related("data"), skip_locked=skip_locked).first()
+
+
+class WorkflowRun(models.Model):
+    """One execution of a workflow. Only the engine's commands change it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workflow = models.CharField(_("workflow"), max_length=100)
+    version = models.CharField(_("version"), max_length=50)
+    status = models.CharField(_("status"), max_length=16, choices=RunStatus, default=RunStatus.PENDING)
+    priority = models.PositiveSmallIntegerField(_("priority"), default=DEFAULT_PRIORITY)
+    generation = models.PositiveIntegerField(_("generation"), default=0)
+    event_seq = models.PositiveIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(_("created at"))
+    due_at = models.DateTimeField(_("due at"))
+    rank_at = models.DateTimeField(editable=False)
+    started_at = models.DateTimeField(_("started at"), null=True)
+    finished_at = models.DateTimeField(_("finished at"), null=True)
+    paused_at = models.DateTimeField(_("paused at"), null=True)
+    error = models.JSONField(_("error"), null=True)
+    subject_type = models.ForeignKey(
+        ContentType, on_delete=models.SET_NULL, null=True, db_constraint=False, db_index=False, related_name="+"
+    )
+    subject_id = models.CharField(max_length=100, default="")
+    subject = GenericForeignKey("subject_type", "subject_id")
+    # The stage that waits for this run, when it was started by another run.
+    parent_stage_run = models.ForeignKey(
+        "workflow_engine.StageRun",
+        on_delete=models.SET_NULL,
+        null=True,
+        db_constraint=False,
+        db_index=False,
+        related_name="child_runs",
+    )
+
+    objects = WorkflowRunQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+        default_permissions = ("view", "add")
+        permissions = (("cancel_workflowrun", "Can cancel runs"), ("view_payload", "Can see inputs and outputs"))
+        constraints = (
+            models.CheckConstraint(condition=Q(status__in=RunStatus.values), name="wfe_run_status_known"),
+            models.CheckConstraint(condition=Q(priority__lte=10), name="wfe_run_priority_0_to_10"),
+            models.CheckConstraint(
+                condition=Q(status__in=FINISHED_RUN, finished_at__isnull=False)
+                | Q(status__in=OPEN_RUN, finished_at__isnull=True),
+                name="wfe_run_finished_has_time",
+            ),
+        )
+        indexes = (
+            # The claim: due, unpaused runs by rank.
+            models.Index(
+                fields=["rank_at", "id"],
+                condition=Q(status=RunStatus.PENDING, paused_at__isnull=True),
+                name="wfe_run_claim",
+            ),
+            # Janitors and "what is going on": the runs that live.
+            models.Index(fields=["started_at"], condition=Q(status=RunStatus.RUNNING), name="wfe_run_running"),
+            models.Index(fields=["workflow", "-id"], name="wfe_run_workflow"),
+            models.Index(
+                fields=["subject_type", "subject_id"],
+                condition=Q(subject_type__isnull=False),
+                name="wfe_run_subject",
+            ),
+            models.Index(
+                fields=["parent_stage_run"], condition=Q(parent_stage_run__isnull=False), name="wfe_run_parent"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.workflow} {str(self.pk)[:13]}"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # False on the row that create_run returns for a replayed idempotency key.
+        self.was_created = True
+
+    @property
+    def workflow_id(self) -> str:
+        return self.workflow
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED_RUN
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The groups of stage ids that this run follows, as they were when it was created."""
+        plan: dict[str, Any] = self.data.plan
+        return plan
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = self.data.metadata
+        return metadata
+
+    def get_input(self) -> Any:
+        """Return the validated input as JSON. Raises ``BlobNotFound`` if its blob is gone."""
+        return Envelope(self.data.input).open()
+
+    def get_output(self) -> Any:
+        """Return the last group's output as JSON, or None before the run is completed."""
+        if self.status != RunStatus.COMPLETED:
+            return None
+        stages = self.plan["groups"][-1]["stages"]
+        rows = self.stage_runs.filter(
+            stage__in=[item["id"] for item in stages], superseded_at__isnull=True, status__in=DONE_STAGE
+        )
+        outputs = {row.stage: row.get_output() for row in rows}
+        if len(stages) == 1:
+            return outputs.get(stages[0]["id"])
+        return {item["id"].replace("-", "_"): outputs[item["id"]] for item in stages if item["id"] in outputs}
+
+    # Status changes. Each is one UPDATE that names the statuses it may leave and carries the event numbers; it
+    # returns False when the run was in another status, and then nothing was written.
+
+    def change(self, status: RunStatus, *, leaving: tuple[RunStatus, ...], events: int, **columns: Any) -> bool:
+        return self._update(Q(status__in=leaving), events, status=status, **columns)
+
+    def count_events(self, events: int) -> bool:
+        """Take the next ``events`` event numbers without changing the status."""
+        return self._update(Q(), events)
+
+    def _update(self, guard: Q, events: int, **columns: Any) -> bool:
+        rows = WorkflowRun.objects.using(self._state.db).filter(guard, pk=self.pk)
+        if events:
+            columns["event_seq"] = F("event_seq") + events
+        if not rows.update(**columns):
+            return False
+        for name, value in columns.items():
+            if name != "event_seq":
+                setattr(self, name, value)
+        self.event_seq += events
+        return True
+
+
+class RunData(models.Model):
+    """What is large or seldom read of a run, beside the hot row: input, config, plan, metadata."""
+
+    run = models.OneToOneField(WorkflowRun, on_delete=models.CASCADE, primary_key=True, related_name="data")
+    plan = models.JSONField()
+    config = models.JSONField()
+    input = models.JSONField()
+    metadata = models.JSONField(default=dict)
+    cancel_reason = models.TextField(default="")
+    created_by = models.CharField(max_length=150, default="")
+
+    class Meta:
+        verbose_name = _("run data")
+        verbose_name_plural = _("run data")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return str(self.run_id)
+
+    def config_of(self, stage_id: str) -> Mapping[str, Any]:
+        return self.config.get(stage_id, {})  # type: ignore[no-any-return]

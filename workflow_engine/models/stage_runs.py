@@ -1,0 +1,202 @@
+"""Stage runs: one unit of work of a run."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.db import models
+from django.db.models import Exists, F, OuterRef, Q
+from django.utils.translation import gettext_lazy as _
+
+from workflow_engine.ids import uuid7
+from workflow_engine.statuses import FINISHED_STAGE, OPEN_STAGE, RunStatus, StageStatus
+
+from .base import rank
+from .payloads import Envelope
+from .runs import DEFAULT_PRIORITY, WorkflowRun
+from .workers import WorkerHeartbeat
+
+NOT_AN_ITEM = -1
+
+
+class StageRunQuerySet(models.QuerySet["StageRun"]):
+    """Reads of stage runs, and the guarded changes of several rows at once."""
+
+    def current(self) -> StageRunQuerySet:
+        """The rows that count: not superseded by a rerun."""
+        return self.filter(superseded_at__isnull=True)
+
+    def in_order(self) -> StageRunQuerySet:
+        return self.order_by("group_number", "stage_number", "map_index", "id")
+
+    def due(self, now: Any, queues: list[str] | None) -> StageRunQuerySet:
+        """Stages that may start now, the first to start first; ``queues`` None: of every queue."""
+        rows = self.filter(status=StageStatus.PENDING, due_at__lte=now)
+        if queues is not None:
+            rows = rows.filter(queue__in=queues)
+        return rows.order_by("rank_at", "id")
+
+    def startable(self, now: Any, queues: list[str] | None, workflows: list[str]) -> StageRunQuerySet:
+        """``due``, of unpaused running runs of the workflows that the asking worker knows."""
+        return self.due(now, queues).filter(
+            run__status=RunStatus.RUNNING, run__paused_at__isnull=True, run__workflow__in=workflows
+        )
+
+    def orphaned(self, alive_after: Any) -> StageRunQuerySet:
+        """Running stages of workers whose lease was over at ``alive_after`` (or who left no row at all)."""
+        alive = WorkerHeartbeat.objects.using(self.db).filter(pk=OuterRef("worker"), lease_until__gte=alive_after)
+        return self.filter(status=StageStatus.RUNNING).exclude(Exists(alive))
+
+    def show_progress(self, pk: uuid.UUID, token: int, progress: dict[str, Any]) -> bool:
+        """Replace the progress of an attempt; False if its token is void."""
+        rows = self.filter(pk=pk, token=token, status=StageStatus.RUNNING)
+        return bool(rows.update(progress=progress))
+
+    def cancel_open(self, run: WorkflowRun, now: Any) -> int:
+        """Cancel every open stage of a run whose lock is held; their tokens are void from here on."""
+        return self.filter(run=run, status__in=OPEN_STAGE).update(
+            status=StageStatus.CANCELLED, finished_at=now, worker=None, token=F("token") + 1
+        )
+
+
+class StageRun(models.Model):
+    """One unit of work of a run. Only the engine's commands change it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    run = models.ForeignKey(WorkflowRun, on_delete=models.CASCADE, related_name="stage_runs", db_index=False)
+    stage = models.CharField(_("stage"), max_length=100)
+    group_number = models.PositiveSmallIntegerField(_("group"))
+    stage_number = models.PositiveSmallIntegerField(_("number"))
+    map_index = models.IntegerField(default=NOT_AN_ITEM, editable=False)
+    generation = models.PositiveIntegerField(_("generation"), default=0)
+    superseded_at = models.DateTimeField(null=True, editable=False)
+    queue = models.CharField(_("queue"), max_length=100)
+    priority = models.PositiveSmallIntegerField(_("priority"), default=DEFAULT_PRIORITY)
+    status = models.CharField(_("status"), max_length=16, choices=StageStatus, default=StageStatus.PENDING)
+    due_at = models.DateTimeField(_("due at"))
+    rank_at = models.DateTimeField(editable=False)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    # The fencing token of the attempt: it only ever grows, and stands in the WHERE of every later write.
+    token = models.PositiveBigIntegerField(default=0, editable=False)
+    worker = models.UUIDField(_("worker"), null=True)
+    # The body runs alone in its process: only such crashes count against it.
+    alone = models.BooleanField(default=False, editable=False)
+    # It ran when a process with several stages died, so it runs alone from now on.
+    suspect = models.BooleanField(_("suspect"), default=False)
+    failures = models.PositiveIntegerField(_("failures"), default=0)
+    crashes = models.PositiveIntegerField(_("crashes"), default=0)
+    started_at = models.DateTimeField(_("started at"), null=True)
+    finished_at = models.DateTimeField(_("finished at"), null=True)
+    config = models.JSONField(_("config"), default=dict)
+    output = models.JSONField(null=True, editable=False)
+    error = models.JSONField(_("error"), null=True)
+    metrics = models.JSONField(_("metrics"), null=True)
+    progress = models.JSONField(_("progress"), null=True)
+
+    objects = StageRunQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("stage run")
+        verbose_name_plural = _("stage runs")
+        default_permissions = ("view",)
+        constraints = (
+            models.UniqueConstraint(fields=["run", "stage", "map_index", "generation"], name="wfe_stage_once"),
+            models.CheckConstraint(condition=Q(status__in=StageStatus.values), name="wfe_stage_status_known"),
+            models.CheckConstraint(
+                condition=~Q(status=StageStatus.RUNNING) | Q(worker__isnull=False, token__gte=1),
+                name="wfe_stage_running_has_worker",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=FINISHED_STAGE, finished_at__isnull=False)
+                | Q(status__in=OPEN_STAGE, finished_at__isnull=True),
+                name="wfe_stage_finished_has_time",
+            ),
+        )
+        indexes = (
+            # Taking work: due stages by rank.
+            models.Index(
+                fields=["rank_at", "id"],
+                condition=Q(status=StageStatus.PENDING),
+                name="wfe_stage_due",
+            ),
+            # Beats, drains and the reaper: what runs, by worker.
+            models.Index(fields=["worker"], condition=Q(status=StageStatus.RUNNING), name="wfe_stage_running"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.stage} ({self.status})"
+
+    @property
+    def stage_id(self) -> str:
+        return self.stage
+
+    @property
+    def item_index(self) -> int | None:
+        return None if self.map_index == NOT_AN_ITEM else self.map_index
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED_STAGE
+
+    def get_output(self) -> Any:
+        """Return the output as JSON, None if there is none. Raises ``BlobNotFound`` if its blob is gone."""
+        return Envelope(self.output).open()
+
+    # Status changes under the run's lock. Each is one UPDATE guarded by the status it leaves and the token of the
+    # attempt; it returns False when somebody else has this stage now, and then nothing was written.
+
+    def start(self, *, worker: uuid.UUID, at: Any, alone: bool) -> bool:
+        """PENDING → RUNNING with the next token."""
+        return self._change(
+            StageStatus.PENDING,
+            status=StageStatus.RUNNING,
+            token=self.token + 1,
+            attempt=self.attempt + 1,
+            worker=worker,
+            alone=alone,
+            started_at=at,
+            progress=None,
+        )
+
+    def complete(self, *, at: Any, output: dict[str, Any], metrics: dict[str, Any]) -> bool:
+        """RUNNING → COMPLETED. Errors of earlier attempts are cleared: a retry that succeeds leaves none."""
+        return self._change(
+            StageStatus.RUNNING,
+            status=StageStatus.COMPLETED,
+            worker=None,
+            finished_at=at,
+            output=output,
+            metrics=metrics or None,
+            error=None,
+        )
+
+    def fail(self, *, at: Any, error: dict[str, Any], **budgets: int) -> bool:
+        """RUNNING → FAILED, for good."""
+        return self._change(
+            StageStatus.RUNNING, status=StageStatus.FAILED, worker=None, finished_at=at, error=error, **budgets
+        )
+
+    def put_back(self, *, due_at: Any, **columns: Any) -> bool:
+        """RUNNING → PENDING: a retry, a lost worker, a drain. The token is void from here on."""
+        return self._change(
+            StageStatus.RUNNING,
+            status=StageStatus.PENDING,
+            token=self.token + 1,
+            worker=None,
+            due_at=due_at,
+            rank_at=rank(due_at, self.priority),
+            **columns,
+        )
+
+    def defer(self, *, due_at: Any) -> bool:
+        """PENDING stays PENDING, but is not due before ``due_at``; spends nothing."""
+        return self._change(StageStatus.PENDING, due_at=due_at, rank_at=rank(due_at, self.priority))
+
+    def _change(self, leaving: StageStatus, **columns: Any) -> bool:
+        rows = StageRun.objects.using(self._state.db).filter(pk=self.pk, token=self.token, status=leaving)
+        if not rows.update(**columns):
+            return False
+        for name, value in columns.items():
+            setattr(self, name, value)
+        return True

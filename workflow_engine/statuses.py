@@ -1,0 +1,71 @@
+"""The statuses of runs and stage runs, and the changes that are allowed between them."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class RunStatus(models.TextChoices):
+    """Status of one execution of a workflow. *Paused* is a timestamp on the run, not a status."""
+
+    PENDING = "PENDING", _("Pending")
+    RUNNING = "RUNNING", _("Running")
+    COMPLETED = "COMPLETED", _("Completed")
+    FAILED = "FAILED", _("Failed")
+    CANCELLED = "CANCELLED", _("Cancelled")
+
+
+class StageStatus(models.TextChoices):
+    """Status of one unit of work of a run."""
+
+    PENDING = "PENDING", _("Pending")
+    RUNNING = "RUNNING", _("Running")
+    SUSPENDED = "SUSPENDED", _("Suspended")
+    COMPLETED = "COMPLETED", _("Completed")
+    FAILED = "FAILED", _("Failed")
+    SKIPPED = "SKIPPED", _("Skipped")
+    CANCELLED = "CANCELLED", _("Cancelled")
+
+
+class AttemptOutcome(models.TextChoices):
+    """How one try of a stage's body ended."""
+
+    COMPLETED = "completed", _("Completed")
+    RETRYING = "retrying", _("Failed, will be retried")
+    FAILED = "failed", _("Failed for good")
+    LOST = "lost", _("Worker lost")
+    RELEASED = "released", _("Released by a draining worker")
+    CANCELLED = "cancelled", _("Cancelled")
+
+
+OPEN_RUN = (RunStatus.PENDING, RunStatus.RUNNING)
+FINISHED_RUN = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+OPEN_STAGE = (StageStatus.PENDING, StageStatus.RUNNING, StageStatus.SUSPENDED)
+DONE_STAGE = (StageStatus.COMPLETED, StageStatus.SKIPPED)
+FINISHED_STAGE = (StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.SKIPPED, StageStatus.CANCELLED)
+
+RUN_CHANGES: dict[str, frozenset[str]] = {
+    RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED}),
+    RunStatus.RUNNING: frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}),
+    RunStatus.COMPLETED: frozenset({RunStatus.RUNNING}),
+    RunStatus.FAILED: frozenset({RunStatus.RUNNING}),
+    RunStatus.CANCELLED: frozenset({RunStatus.RUNNING}),
+}
+STAGE_CHANGES: dict[str, frozenset[str]] = {
+    StageStatus.PENDING: frozenset(
+        {StageStatus.RUNNING, StageStatus.SKIPPED, StageStatus.CANCELLED, StageStatus.FAILED}
+    ),
+    StageStatus.RUNNING: frozenset(
+        {
+            StageStatus.COMPLETED,
+            StageStatus.FAILED,
+            StageStatus.SUSPENDED,
+            StageStatus.CANCELLED,
+            StageStatus.PENDING,
+        }
+    ),
+    StageStatus.SUSPENDED: frozenset(
+        {StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.PENDING, StageStatus.CANCELLED}
+    ),
+}
