@@ -1,0 +1,209 @@
+"""Where ports meet adapters: the process's kernel, and the functions that users call."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.signals import setting_changed
+from django.db import models
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from workflow_engine.blobs.storage import StorageBlobStore
+from workflow_engine.conf import NAME, get_setting, transport_name
+from workflow_engine.definitions import Workflow
+from workflow_engine.errors import FieldError, InvalidInput, RunNotFound
+from workflow_engine.kernel import Kernel, create_kernel
+from workflow_engine.kernel.commands import CancelRun, CreateRun
+from workflow_engine.kernel.ports import JobTransport, Limits
+from workflow_engine.models import WorkflowRun
+from workflow_engine.models.base import DbNow
+from workflow_engine.models.payloads import read_blobs_with
+from workflow_engine.models.runs import DEFAULT_PRIORITY
+
+TRANSPORTS = {
+    "database": "workflow_engine.transports.database.DatabaseTransport",
+    "eager": "workflow_engine.transports.eager.EagerTransport",
+}
+
+
+class SystemClock:
+    """The host's time for what people read, the database's for whatever is decided by it."""
+
+    def now(self) -> datetime:
+        return timezone.now().astimezone(UTC)
+
+    def db_now(self) -> DbNow:
+        return DbNow()
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+_override: ContextVar[Kernel | None] = ContextVar("workflow_engine_kernel", default=None)
+
+
+def get_kernel() -> Kernel:
+    """Return this process's kernel, made of the project's settings."""
+    return _override.get() or _kernel_from_settings()
+
+
+@contextmanager
+def use_kernel(kernel: Kernel) -> Iterator[Kernel]:
+    """Let ``get_kernel()`` return another kernel inside the block, in this thread or task only. For tests."""
+    token = _override.set(kernel)
+    try:
+        yield kernel
+    finally:
+        _override.reset(token)
+
+
+@cache
+def _kernel_from_settings() -> Kernel:
+    using = get_setting("DATABASE")
+    return create_kernel(
+        using=using,
+        clock=SystemClock(),
+        transport=make_transport(using),
+        blobs=StorageBlobStore(get_setting("BLOB_STORAGE")),
+        limits=limits_from_settings(),
+    )
+
+
+def make_transport(using: str) -> JobTransport:
+    name = transport_name()
+    transport: JobTransport = import_string(TRANSPORTS.get(name, name))(using)
+    return transport
+
+
+def limits_from_settings() -> Limits:
+    return Limits(
+        inline_payload_bytes=get_setting("INLINE_PAYLOAD_BYTES"),
+        max_payload_bytes=get_setting("MAX_PAYLOAD_BYTES"),
+        lease_seconds=get_setting("LEASE_SECONDS"),
+        beat_seconds=get_setting("BEAT_SECONDS"),
+        max_crashes=get_setting("MAX_CRASHES"),
+        idempotency_wait_seconds=get_setting("IDEMPOTENCY_WAIT_SECONDS"),
+    )
+
+
+class _CurrentBlobs:
+    def get(self, key: str) -> bytes:
+        return get_kernel().ports.blobs.get(key)
+
+
+read_blobs_with(_CurrentBlobs())
+
+
+def _forget_kernel(*, setting: str, **_: Any) -> None:
+    if setting in (NAME, "STORAGES", "DATABASES"):
+        _kernel_from_settings.cache_clear()
+
+
+setting_changed.connect(_forget_kernel, dispatch_uid="workflow_engine.kernel")
+
+
+def create_run(
+    workflow: Workflow[Any, Any] | str,
+    input: Any = None,
+    *,
+    config: Mapping[str, Any] | None = None,
+    priority: int = DEFAULT_PRIORITY,
+    metadata: Mapping[str, Any] | None = None,
+    subject: models.Model | None = None,
+    run_at: datetime | None = None,
+    annotations: Mapping[str, Any] | None = None,
+    idempotency_key: str | None = None,
+    idempotency_scope: str = "",
+    actor: Any = None,
+) -> WorkflowRun:
+    """Create a run and return its row. It joins the caller's transaction: the run exists exactly if that commits.
+
+    Args:
+        workflow: the definition or its id.
+        input: a value of the input type, or what pydantic makes one of (a dict of JSON, say).
+        config: stage id -> fields, merged over each stage's defaults.
+        priority: 0 to 10, higher first.
+        metadata: JSON of yours, kept with the run.
+        subject: a row that the run is about.
+        run_at: not before this time.
+        annotations: facts to record with the run.
+        idempotency_key: the same key again gives the same run (``was_created`` is False then).
+        actor: who did it, a user or text.
+
+    Raises:
+        WorkflowNotFound, InvalidInput, InvalidConfig: nothing was written.
+        PayloadTooLarge: the input is larger than ``MAX_PAYLOAD_BYTES``.
+        IdempotencyConflict, IdempotencyInProgress: the key was used for other content, or is being used.
+        DatabaseConflict: inside your transaction: repeat it.
+    """
+    kernel = get_kernel()
+    command = CreateRun(
+        workflow_id=workflow if isinstance(workflow, str) else workflow.id,
+        input=input,
+        config=config,
+        priority=priority,
+        metadata={} if metadata is None else metadata,
+        annotations={} if annotations is None else annotations,
+        subject=_subject(subject),
+        run_at=run_at,
+        actor=actor_name(actor),
+        idempotency_key=idempotency_key,
+        idempotency_scope=idempotency_scope,
+    )
+    result = kernel.dispatch(command)
+    run = WorkflowRun.objects.using(kernel.ports.using).select_related("data").get(pk=result.run_id)
+    run.was_created = result.created
+    return run
+
+
+def cancel_run(run: WorkflowRun | uuid.UUID | str, *, reason: str = "", actor: Any = None) -> bool:
+    """Cancel a run; False if it had already ended. Joins the caller's transaction. Raises ``RunNotFound``."""
+    command = CancelRun(run_id=run_id_of(run), reason=reason, actor=actor_name(actor))
+    return get_kernel().dispatch(command).cancelled
+
+
+async def acreate_run(workflow: Workflow[Any, Any] | str, input: Any = None, **options: Any) -> WorkflowRun:
+    """``create_run`` in a transaction of its own, for async code."""
+    return await sync_to_async(create_run, thread_sensitive=False)(workflow, input, **options)
+
+
+async def acancel_run(run: WorkflowRun | uuid.UUID | str, *, reason: str = "", actor: Any = None) -> bool:
+    """``cancel_run`` in a transaction of its own, for async code."""
+    return await sync_to_async(cancel_run, thread_sensitive=False)(run, reason=reason, actor=actor)
+
+
+def run_id_of(run: WorkflowRun | uuid.UUID | str) -> uuid.UUID:
+    """Return the id of a run given as row, id or text. Raises ``RunNotFound`` for text that is no id."""
+    if isinstance(run, WorkflowRun):
+        return run.pk
+    try:
+        return run if isinstance(run, uuid.UUID) else uuid.UUID(run)
+    except (ValueError, AttributeError, TypeError):
+        raise RunNotFound(run) from None
+
+
+def actor_name(actor: Any) -> str:
+    """Return who acts as text: a user's name, text as it is, nothing for nobody."""
+    if actor is None:
+        return ""
+    return str(actor.get_username() if hasattr(actor, "get_username") else actor)
+
+
+def _subject(subject: models.Model | None) -> tuple[int, str] | None:
+    from django.contrib.contenttypes.models import ContentType
+
+    if subject is None:
+        return None
+    if subject.pk is None or len(str(subject.pk)) > 100:
+        problem = FieldError("subject", "must be a saved row with a key of at most 100 characters")
+        raise InvalidInput("a run", [problem])
+    return ContentType.objects.db_manager(get_setting("DATABASE")).get_for_model(subject).pk, str(subject.pk)

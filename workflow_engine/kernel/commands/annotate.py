@@ -1,0 +1,98 @@
+"""``run.annotate``: facts about a run, from outside of its stages."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload, RunNotFound
+from workflow_engine.kernel.events import AnnotationCreated
+from workflow_engine.kernel.payloads import check_column
+from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
+from workflow_engine.models import WorkflowAnnotation
+
+from .base import Command, handles
+
+MAX_KEY_LENGTH = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnnotateResult:
+    # Facts that were new; one whose idempotency key was used before is not stored again.
+    stored: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Annotate(Command[AnnotateResult]):
+    """Record facts about a run in any status; None values are left out.
+
+    Args:
+        idempotency_key: a fact with the same run, key and idempotency key is stored once.
+        emit_event: also write ``annotation.created`` for each new fact.
+
+    Raises:
+        RunNotFound, InvalidInput: nothing was written.
+    """
+
+    type = "run.annotate"
+    run_id: uuid.UUID
+    values: Mapping[str, Any]
+    actor: str = ""
+    idempotency_key: str | None = None
+    emit_event: bool = False
+
+
+@handles(Annotate)
+def annotate(command: Annotate, ports: Ports, causation_id: uuid.UUID) -> AnnotateResult:
+    for key, value in command.values.items():
+        check_annotation(key, value)
+    if command.idempotency_key is not None and not 0 < len(command.idempotency_key) <= MAX_KEY_LENGTH:
+        raise InvalidInput("an annotation", [FieldError("idempotency_key", "must be text of 1 to 200 characters")])
+    stored = transact(ports, causation_id, lambda work: _annotate(work, command))
+    if stored is None:
+        raise RunNotFound(command.run_id)
+    return AnnotateResult(stored=stored)
+
+
+def check_annotation(key: Any, value: Any) -> None:
+    """Raises ``InvalidInput`` for a key or value that cannot be stored."""
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH:
+        problem = FieldError("key", f"must be text of 1 to {MAX_KEY_LENGTH} characters, got {key!r}"[:300])
+        raise InvalidInput("an annotation", [problem])
+    try:
+        check_column({key: value})
+    except InvalidPayload as error:
+        raise InvalidInput("an annotation", [FieldError(error.path, error.problem)]) from error
+
+
+def _annotate(work: UnitOfWork, command: Annotate) -> int | None:
+    using = work.ports.using
+    run = work.lock_run(command.run_id)
+    if run is None:
+        return None
+    values = {key: value for key, value in command.values.items() if value is not None}
+    if command.idempotency_key is not None:
+        known = WorkflowAnnotation.objects.using(using).filter(
+            run=run, key__in=list(values), idempotency_key=command.idempotency_key
+        )
+        for key in known.values_list("key", flat=True):
+            del values[key]
+    WorkflowAnnotation.objects.using(using).bulk_create(
+        WorkflowAnnotation(
+            run_id=run.pk,
+            generation=run.generation,
+            key=key,
+            value=value,
+            actor=command.actor[:150],
+            idempotency_key=command.idempotency_key,
+            created_at=work.now,
+        )
+        for key, value in values.items()
+    )
+    if command.emit_event:
+        for key, value in values.items():
+            work.emit(run, AnnotationCreated(key=key, value=value, actor=command.actor or None))
+    return len(values)

@@ -1,0 +1,98 @@
+"""``worker.beat``: a worker process renews its lease and learns which of its attempts it has lost."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
+from workflow_engine.models import StageRun, WorkerHeartbeat
+from workflow_engine.statuses import StageStatus
+
+from .base import Command, handles
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """What a worker process says of itself."""
+
+    id: uuid.UUID
+    name: str
+    host: str
+    pid: int
+    version: str
+    slots: int
+    queues: tuple[str, ...] | None = None
+    workflows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BeatResult:
+    # Attempts that this process runs but no longer holds: drop their results.
+    lost: frozenset[uuid.UUID]
+    # Attempts that the database says run here but the process does not know, with their tokens.
+    unknown: Mapping[uuid.UUID, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beat(Command[BeatResult]):
+    """Renew the lease by one UPDATE.
+
+    Args:
+        running: stage run id -> token of what the process runs.
+        stopping: the last beat of a process that ends in good order.
+    """
+
+    type = "worker.beat"
+    worker: WorkerFacts
+    running: Mapping[uuid.UUID, int]
+    zombies: int = 0
+    stopping: bool = False
+
+
+@handles(Beat)
+def beat(command: Beat, ports: Ports, causation_id: uuid.UUID) -> BeatResult:
+    transact(ports, causation_id, lambda work: _renew(work, command))
+    held = dict(
+        StageRun.objects.using(ports.using)
+        .filter(worker=command.worker.id, status=StageStatus.RUNNING)
+        .values_list("pk", "token")
+    )
+    return BeatResult(
+        lost=frozenset(pk for pk, token in command.running.items() if held.get(pk) != token),
+        unknown={pk: token for pk, token in held.items() if command.running.get(pk) != token},
+    )
+
+
+def _renew(work: UnitOfWork, command: Beat) -> None:
+    rows = WorkerHeartbeat.objects.using(work.ports.using)
+    worker = command.worker
+    lease = timedelta(0) if command.stopping else timedelta(seconds=work.ports.limits.lease_seconds)
+    changes = {
+        "beat_at": work.now,
+        "lease_until": work.now + lease,
+        "running": len(command.running),
+        "zombies": command.zombies,
+        "stopped_at": work.now if command.stopping else None,
+    }
+    if rows.filter(pk=worker.id).update(**changes):
+        return
+    rows.bulk_create(
+        [
+            WorkerHeartbeat(
+                pk=worker.id,
+                name=worker.name[:200],
+                host=worker.host[:200],
+                pid=worker.pid,
+                version=worker.version,
+                slots=worker.slots,
+                queues=None if worker.queues is None else list(worker.queues),
+                workflows=list(worker.workflows),
+                started_at=work.now,
+                **changes,
+            )
+        ]
+    )

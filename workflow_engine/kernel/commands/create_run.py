@@ -1,0 +1,220 @@
+"""``run.create``: a run exists from here on, exactly if the transaction commits."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from workflow_engine.definitions import Workflow
+from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload
+from workflow_engine.ids import uuid7
+from workflow_engine.kernel import points
+from workflow_engine.kernel.events import RunCreated
+from workflow_engine.kernel.idempotency import claim_key, hash_of
+from workflow_engine.kernel.payloads import ValueMismatch, check_column, pack, write
+from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
+from workflow_engine.models import OutboxEvent, RunData, WorkflowAnnotation, WorkflowRun
+from workflow_engine.models.base import rank
+from workflow_engine.models.runs import DEFAULT_PRIORITY
+
+from .base import Command, handles
+
+MAX_KEY_LENGTH = 255
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CreateRunResult:
+    run_id: uuid.UUID
+    status: str
+    # False: an earlier command with this idempotency key made the run.
+    created: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CreateRun(Command[CreateRunResult]):
+    """Create a run.
+
+    Args:
+        input: what the workflow's input type makes of it is stored, not the raw value.
+        config: stage id -> fields, merged over the defaults field by field.
+        priority: 0 to 10, higher first.
+        subject: (content type id, primary key as text) of the row that the run is about.
+        run_at: not before this time (aware).
+
+    Raises:
+        WorkflowNotFound, InvalidInput, InvalidConfig, InvalidPayload: nothing was written.
+        IdempotencyConflict, IdempotencyInProgress: see ``kernel.idempotency``.
+    """
+
+    type = "run.create"
+    workflow_id: str
+    input: Any = None
+    config: Mapping[str, Any] | None = None
+    priority: int = DEFAULT_PRIORITY
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    annotations: Mapping[str, Any] = field(default_factory=dict)
+    subject: tuple[int, str] | None = None
+    run_at: datetime | None = None
+    actor: str = ""
+    idempotency_key: str | None = None
+    idempotency_scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    run_id: uuid.UUID
+    workflow: Workflow[Any, Any]
+    input: dict[str, Any]
+    config: dict[str, Any]
+    request_hash: str
+
+
+@handles(CreateRun)
+def create_run(command: CreateRun, ports: Ports, causation_id: uuid.UUID) -> CreateRunResult:
+    prepared = _prepare(command, ports)
+
+    def step(work: UnitOfWork) -> CreateRunResult:
+        if command.idempotency_key is not None:
+            result = {"run_id": str(prepared.run_id)}
+            stored = claim_key(
+                work,
+                command_type=command.type,
+                scope=command.idempotency_scope,
+                key=command.idempotency_key,
+                request_hash=prepared.request_hash,
+                result=result,
+                run_id=prepared.run_id,
+            )
+            if stored is not None:
+                return _replayed(uuid.UUID(stored["run_id"]), prepared.run_id, ports)
+        _insert(work, command, prepared)
+        points.hit(points.CREATE_IN_TX)
+        return CreateRunResult(run_id=prepared.run_id, status="PENDING", created=True)
+
+    result = transact(ports, causation_id, step)
+    points.hit(points.CREATE_AFTER)
+    return result
+
+
+def _replayed(run_id: uuid.UUID, mine: uuid.UUID, ports: Ports) -> CreateRunResult:
+    status = WorkflowRun.objects.using(ports.using).filter(pk=run_id).values_list("status", flat=True).first()
+    # The same id: an earlier try of this very command was committed although its answer was lost.
+    return CreateRunResult(run_id=run_id, status=status or "PENDING", created=run_id == mine)
+
+
+def _prepare(command: CreateRun, ports: Ports) -> _Prepared:
+    """Check everything and put a large input away, before any transaction is open."""
+    workflow = ports.registry.get_workflow(command.workflow_id)
+    _check_arguments(command)
+    run_id = uuid7()
+    if workflow.input.type is None:
+        workflow.validate_input(command.input)
+    try:
+        data = write(workflow.input, command.input)
+        envelope = pack(
+            data, lambda digest: f"runs/{run_id}/input/{digest}.json", ports.blobs, ports.limits, "the input"
+        )
+    except ValueMismatch as error:
+        raise InvalidInput(f"workflow {workflow.id!r}", error.errors) from error
+    config = workflow.validate_config(command.config)
+    check_column(config)
+    return _Prepared(run_id, workflow, envelope, config, _request_hash(command))
+
+
+def _check_arguments(command: CreateRun) -> None:
+    problems = []
+    if not isinstance(command.priority, int) or isinstance(command.priority, bool) or not 0 <= command.priority <= 10:
+        problems.append(FieldError("priority", f"must be a whole number from 0 to 10, got {command.priority!r}"))
+    if command.run_at is not None and command.run_at.utcoffset() is None:
+        problems.append(FieldError("run_at", "must have a time zone (use timezone.now() and timedeltas)"))
+    for name, mapping in (("metadata", command.metadata), ("annotations", command.annotations)):
+        if not isinstance(mapping, Mapping):
+            problems.append(FieldError(name, f"must be a mapping, got {type(mapping).__name__}"))
+            continue
+        try:
+            check_column(dict(mapping))
+        except InvalidPayload as error:
+            problems.append(FieldError(f"{name}.{error.path}".rstrip("."), error.problem))
+    key = command.idempotency_key
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH):
+        problems.append(FieldError("idempotency_key", f"must be text of 1 to {MAX_KEY_LENGTH} characters"))
+    if problems:
+        raise InvalidInput(f"a run of workflow {command.workflow_id!r}", problems)
+
+
+def _request_hash(command: CreateRun) -> str:
+    if command.idempotency_key is None:
+        return ""
+    raw = TypeAdapter(Any).dump_python(command.input, mode="json", fallback=repr)
+    return hash_of(
+        {
+            "workflow": command.workflow_id,
+            "input": raw,
+            "config": to_jsonable_python(command.config, fallback=repr),
+            "priority": command.priority,
+            "metadata": dict(command.metadata),
+            "annotations": dict(command.annotations),
+            "subject": command.subject,
+            "run_at": command.run_at,
+        }
+    )
+
+
+def _insert(work: UnitOfWork, command: CreateRun, prepared: _Prepared) -> None:
+    using, workflow = work.ports.using, prepared.workflow
+    if work.repeated and WorkflowRun.objects.using(using).filter(pk=prepared.run_id).exists():
+        return  # an earlier try of this command was committed although its answer was lost
+    due_at = command.run_at or work.now
+    run = WorkflowRun(
+        id=prepared.run_id,
+        workflow=workflow.id,
+        version=workflow.version,
+        priority=command.priority,
+        event_seq=1,
+        created_at=work.now,
+        due_at=due_at,
+        rank_at=rank(due_at, command.priority),
+        subject_type_id=command.subject[0] if command.subject else None,
+        subject_id=command.subject[1] if command.subject else "",
+    )
+    WorkflowRun.objects.using(using).bulk_create([run])
+    RunData.objects.using(using).bulk_create(
+        [
+            RunData(
+                run_id=run.pk,
+                plan=workflow.plan(),
+                config=prepared.config,
+                input=prepared.input,
+                metadata=dict(command.metadata),
+                created_by=command.actor[:150],
+            )
+        ]
+    )
+    OutboxEvent.objects.using(using).bulk_create(
+        [
+            OutboxEvent(
+                run_id=run.pk,
+                sequence=1,
+                generation=0,
+                type=RunCreated.type,
+                payload=RunCreated(workflow_id=workflow.id).payload(),
+                causation_id=work.causation_id,
+                occurred_at=work.now,
+            )
+        ]
+    )
+    if command.annotations:
+        WorkflowAnnotation.objects.using(using).bulk_create(
+            WorkflowAnnotation(run_id=run.pk, key=key, value=value, actor=command.actor[:150], created_at=work.now)
+            for key, value in command.annotations.items()
+            if value is not None
+        )
+    for item in workflow.groups[0].stages:
+        work.ring_queue(item.queue)

@@ -1,0 +1,224 @@
+"""``stage.finish``: results of attempts are stored and their runs advance, each in one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from workflow_engine.definitions.results import Completed, Failed, Notes, Result, StageError
+from workflow_engine.kernel import points
+from workflow_engine.kernel.advance import Starter, settle, stage_event
+from workflow_engine.kernel.events import AnnotationCreated, StageCompleted, StageFailed, StageRetrying
+from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.started import InputReference, StartedStage, plan_group, started_from
+from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
+from workflow_engine.models import StageAttempt, StageRun, WorkflowAnnotation, WorkflowArtifact, WorkflowRun
+from workflow_engine.statuses import AttemptOutcome, RunStatus, StageStatus
+
+from .base import Command, handles
+
+Kind = Literal["completed", "retrying", "failed", "ghost"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an attempt. ``elapsed`` is the body's time on the worker's monotonic clock."""
+
+    stage: StartedStage
+    result: Result
+    elapsed: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """``ghost``: the token is void, so nothing of the attempt was kept and nothing is retried because of it."""
+
+    stage_run_id: uuid.UUID
+    kind: Kind
+    next: tuple[StartedStage, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinishStagesResult:
+    finished: tuple[Finished, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinishStages(Command[FinishStagesResult]):
+    """Store what became of attempts.
+
+    Args:
+        starter: the caller goes on with the next stage itself, if the next group is one stage that it takes.
+    """
+
+    type = "stage.finish"
+    outcomes: tuple[Outcome, ...]
+    starter: Starter | None = None
+
+
+@handles(FinishStages)
+def finish_stages(command: FinishStages, ports: Ports, causation_id: uuid.UUID) -> FinishStagesResult:
+    finished = []
+    for outcome in command.outcomes:
+        points.hit(points.COMPLETE_BEFORE)
+        finished.append(transact(ports, causation_id, lambda work, o=outcome: _finish(work, o, command.starter)))  # type: ignore[misc]
+        points.hit(points.COMPLETE_AFTER)
+    return FinishStagesResult(finished=tuple(finished))
+
+
+def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None) -> Finished:
+    stage, result = outcome.stage, outcome.result
+    run = work.lock_run(stage.run_id)
+    if run is None:
+        return Finished(stage.stage_run_id, "ghost")
+    row = stage.row(work.ports.using)
+    if not _store(work, row, outcome):
+        return _ghost_or_mine(work, run, stage)
+    _insert_attempt(work, row, outcome)
+    _insert_notes(work, run, row, result.notes)
+    if isinstance(result, Completed):
+        work.emit(run, StageCompleted(**stage_event(row), duration_ms=round(outcome.elapsed.total_seconds() * 1000)))
+        finished = _complete(work, run, row, result, starter)
+    elif result.retry_in is not None:
+        delay = result.retry_in.total_seconds()
+        # The event speaks of the attempt that ended: the row's token has moved on.
+        facts = {**stage_event(row), "token": stage.token}
+        work.emit(run, StageRetrying(**facts, delay_seconds=delay, error=result.error.as_json()))
+        work.ring(row)
+        finished = Finished(row.pk, "retrying")
+    else:
+        work.emit(run, StageFailed(**stage_event(row), error=result.error.as_json()))
+        settle(work, run, row.group_number)
+        finished = Finished(row.pk, "failed")
+    points.hit(points.COMPLETE_IN_TX)
+    return finished
+
+
+def _store(work: UnitOfWork, row: StageRun, outcome: Outcome) -> bool:
+    result = outcome.result
+    if isinstance(result, Completed):
+        return row.complete(at=work.now, output=result.output, metrics=result.notes.metrics)
+    error = result.error.as_json()
+    if result.retry_in is None:
+        return row.fail(at=work.now, error=error, failures=row.failures + 1)
+    return row.put_back(due_at=work.now + result.retry_in, error=error, failures=row.failures + 1)
+
+
+def _complete(
+    work: UnitOfWork, run: WorkflowRun, row: StageRun, result: Completed, starter: Starter | None
+) -> Finished:
+    alone_in_group = len(plan_group(run, row.group_number)) == 1
+    next_group = plan_group(run, row.group_number + 1)
+    goes_on = starter if len(next_group) == 1 and _knows(work.ports, run, next_group[0]["id"]) else None
+    _, started = settle(
+        work,
+        run,
+        row.group_number,
+        goes_on,
+        only_completed=row if alone_in_group else None,
+        input=InputReference({row.stage: result.output}) if alone_in_group else None,
+    )
+    return Finished(row.pk, "completed", tuple(started))
+
+
+def _knows(ports: Ports, run: WorkflowRun, stage_id: str) -> bool:
+    return any(
+        workflow.id == run.workflow and workflow.has_stage(stage_id)
+        for workflow in ports.registry.registered_workflows()
+    )
+
+
+def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> Finished:
+    """Tell a void token from a COMMIT of our own whose answer was lost: only we can have written that attempt."""
+    attempts = StageAttempt.objects.using(work.ports.using).filter(
+        stage_run=stage.stage_run_id, token=stage.token, worker=stage.worker_id
+    )
+    outcome = attempts.values_list("outcome", flat=True).first()
+    if not work.repeated or outcome not in (
+        AttemptOutcome.COMPLETED,
+        AttemptOutcome.RETRYING,
+        AttemptOutcome.FAILED,
+    ):
+        return Finished(stage.stage_run_id, "ghost")
+    going_on = StageRun.objects.using(work.ports.using).filter(
+        run=run, group_number=stage.group_number + 1, worker=stage.worker_id, status=StageStatus.RUNNING, attempt=1
+    )
+    rows = list(going_on) if outcome == AttemptOutcome.COMPLETED and run.status == RunStatus.RUNNING else []
+    from workflow_engine.kernel.started import find_input
+
+    started = tuple(started_from(row, run, find_input(run, row.group_number, work.ports.using)) for row in rows)
+    kinds: dict[str, Kind] = {"completed": "completed", "retrying": "retrying", "failed": "failed"}
+    return Finished(stage.stage_run_id, kinds[outcome], started)
+
+
+def _insert_attempt(work: UnitOfWork, row: StageRun, outcome: Outcome) -> None:
+    result = outcome.result
+    error = result.error if isinstance(result, Failed) else StageError("", "", "")
+    if isinstance(result, Completed):
+        ended = AttemptOutcome.COMPLETED
+    else:
+        ended = AttemptOutcome.FAILED if result.retry_in is None else AttemptOutcome.RETRYING
+    attempt = StageAttempt(
+        run_id=row.run_id,
+        stage_run_id=row.pk,
+        stage=row.stage,
+        generation=row.generation,
+        attempt=row.attempt,
+        token=outcome.stage.token,
+        worker=outcome.stage.worker_id,
+        outcome=ended,
+        started_at=work.now - outcome.elapsed,
+        finished_at=work.now,
+        error_code=error.code,
+        error_class=error.kind[:200],
+        error_message=error.message,
+        traceback=error.traceback,
+    )
+    StageAttempt.objects.using(work.ports.using).bulk_create([attempt])
+
+
+def _insert_notes(work: UnitOfWork, run: WorkflowRun, row: StageRun, notes: Notes) -> None:
+    """Store what the body left: artifacts of a completed attempt only, annotations of every accepted one."""
+    using = work.ports.using
+    if notes.artifacts and row.status == StageStatus.COMPLETED:
+        WorkflowArtifact.objects.using(using).bulk_create(
+            WorkflowArtifact(
+                run_id=run.pk,
+                stage_run_id=row.pk,
+                stage=row.stage,
+                name=item.name,
+                content_type=item.content_type,
+                size=item.size,
+                sha256=item.sha256,
+                key=item.key,
+                created_at=work.now,
+            )
+            for item in notes.artifacts
+        )
+    if not notes.annotations:
+        return
+    WorkflowAnnotation.objects.using(using).bulk_create(
+        (
+            WorkflowAnnotation(
+                run_id=run.pk,
+                stage_run_id=row.pk,
+                stage=row.stage,
+                generation=row.generation,
+                attempt=row.attempt,
+                key=item.key,
+                value=item.value,
+                actor=item.actor,
+                idempotency_key=item.idempotency_key,
+                created_at=work.now,
+            )
+            for item in notes.annotations
+        ),
+        ignore_conflicts=True,
+    )
+    for item in notes.annotations:
+        if item.emit_event:
+            work.emit(
+                run, AnnotationCreated(key=item.key, value=item.value, stage_id=row.stage, actor=item.actor or None)
+            )

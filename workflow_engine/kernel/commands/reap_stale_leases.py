@@ -1,0 +1,96 @@
+"""``lease.reap_stale``: stages of dead workers come back; a body that kills its worker is given up."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from workflow_engine.kernel import points
+from workflow_engine.kernel.advance import settle, stage_event
+from workflow_engine.kernel.events import StageFailed, StageRetrying
+from workflow_engine.kernel.lapses import lapse_of, record
+from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
+from workflow_engine.models import StageRun
+from workflow_engine.statuses import AttemptOutcome
+
+from .base import Command, handles
+
+logger = logging.getLogger(__name__)
+# Wait before a stage whose worker died alone with it is tried again: doubled with each crash.
+CRASH_WAIT = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReapStaleLeasesResult:
+    released: tuple[uuid.UUID, ...]
+    failed: tuple[uuid.UUID, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReapStaleLeases(Command[ReapStaleLeasesResult]):
+    """Take RUNNING stages from workers whose lease has been over for a full beat."""
+
+    type = "lease.reap_stale"
+    max: int = 100
+
+
+@handles(ReapStaleLeases)
+def reap_stale_leases(command: ReapStaleLeases, ports: Ports, causation_id: uuid.UUID) -> ReapStaleLeasesResult:
+    orphans = _orphans(ports).order_by("id")[: command.max]
+    done: dict[str, list[uuid.UUID]] = {"released": [], "failed": [], "kept": []}
+    for row in orphans:
+        try:
+            verdict = transact(ports, causation_id, lambda work, r=row: _reap(work, r))  # type: ignore[misc]
+        except Exception:  # one bad row must not hide the others
+            logger.exception("reap failed stage_run=%s run=%s", row.pk, row.run_id)
+            continue
+        done[verdict].append(row.pk)
+        points.hit(points.REAP_AFTER)
+    return ReapStaleLeasesResult(released=tuple(done["released"]), failed=tuple(done["failed"]))
+
+
+def _orphans(ports: Ports) -> Any:
+    grace = timedelta(seconds=ports.limits.beat_seconds)
+    return StageRun.objects.using(ports.using).orphaned(ports.clock.db_now() - grace)
+
+
+def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed", "kept"]:
+    run = work.lock_run(candidate.run_id)
+    # Asked again under the lock: the worker may have come back, or finished.
+    row = _orphans(work.ports).filter(pk=candidate.pk, token=candidate.token).first()
+    if run is None or row is None:
+        return "kept"
+    facts, worker = stage_event(row), row.worker
+    crashes = row.crashes + 1 if row.alone else row.crashes
+    error = {"code": "WORKER_LOST", "class": "", "message": _message(row, crashes)}
+    lapse = lapse_of(work, row, AttemptOutcome.LOST, code=error["code"], message=error["message"])
+    given_up = crashes >= work.ports.limits.max_crashes
+    if given_up:
+        settled = row.fail(at=work.now, error=error, crashes=crashes)
+    else:
+        wait = CRASH_WAIT * 2**crashes
+        settled = row.put_back(due_at=work.now + wait, crashes=crashes, suspect=True)
+    if not settled:
+        return "kept"
+    record(work, [lapse])
+    if given_up:
+        work.emit(run, StageFailed(**facts, error=error))
+        settle(work, run, row.group_number)
+    else:
+        work.emit(run, StageRetrying(**facts, reason="worker_lost", delay_seconds=wait.total_seconds()))
+        work.ring(row)
+    logger.warning(
+        "stage taken from a lost worker run=%s stage=%s worker=%s crashes=%s", run.pk, row.stage, worker, crashes
+    )
+    points.hit(points.REAP_IN_TX)
+    return "failed" if given_up else "released"
+
+
+def _message(row: StageRun, crashes: int) -> str:
+    if row.alone:
+        return f"Its worker stopped beating while it ran this stage alone ({crashes} times so far)."
+    return "Its worker stopped beating while it ran this stage among others; it runs alone from now on."

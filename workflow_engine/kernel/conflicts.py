@@ -1,0 +1,58 @@
+"""Which database errors mean "repeat the transaction", and which "the database is away"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import Error, InterfaceError, OperationalError
+
+# serialization failure, deadlock, lock not available
+_CONFLICT_STATES = {"40001", "40P01", "55P03"}
+# MySQL: deadlock, lock wait timeout, and MariaDB's "record has changed since last read"
+_CONFLICT_NUMBERS = {1213, 1205, 1020}
+# MySQL: cannot connect, gone away, lost during query, server shutdown, connection was killed
+_LOST_NUMBERS = {2002, 2003, 2006, 2013, 2055, 1053, 1927}
+_LOST_WORDS = (
+    "connection",
+    "closed",
+    "terminat",
+    "shutting down",
+    "starting up",
+    "could not connect",
+    "timeout expired",
+)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """The transaction lost a race with another one; the same transaction may succeed now."""
+    if not isinstance(error, Error):
+        return False
+    state, number, text = _identify(error)
+    return (
+        state in _CONFLICT_STATES or number in _CONFLICT_NUMBERS or "database is locked" in text or "is locked" in text
+    )
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    state, number, _ = _identify(error)
+    return state == "55P03" or number == 1205
+
+
+def is_lost(error: BaseException) -> bool:
+    """The connection is gone or cannot be made: nobody knows whether a COMMIT that was under way succeeded."""
+    if not isinstance(error, InterfaceError | OperationalError) or is_conflict(error):
+        return False
+    state, number, text = _identify(error)
+    if state is not None:
+        return state[:2] == "08" or state in {"57P01", "57P02", "57P03", "57P05", "53300"}
+    if number is not None:
+        return number in _LOST_NUMBERS
+    return isinstance(error, InterfaceError) or any(word in text for word in _LOST_WORDS)
+
+
+def _identify(error: BaseException) -> tuple[str | None, int | None, str]:
+    """Return (SQLSTATE, error number, text) of the driver's error behind Django's."""
+    cause: Any = error.__cause__ or error
+    first = cause.args[0] if cause.args else None
+    number = first if isinstance(first, int) else None
+    return getattr(cause, "sqlstate", None), number, str(cause).lower()

@@ -1,0 +1,120 @@
+"""What can happen to a run: one class per event, past tense. Payloads are small: references, never outputs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events; the fields are the payload."""
+
+    type: ClassVar[str]
+
+    def payload(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class RunCreated(Event):
+    type = "run.created"
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    type = "run.started"
+    workflow_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunCompleted(Event):
+    """``output`` names the stages whose outputs are the run's."""
+
+    type = "run.completed"
+    workflow_id: str
+    output: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed(Event):
+    type = "run.failed"
+    workflow_id: str
+    error: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunCancelled(Event):
+    type = "run.cancelled"
+    workflow_id: str
+    reason: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageEvent(Event):
+    stage_id: str
+    stage_run_id: str
+    attempt: int
+    token: int
+    item_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted(StageEvent):
+    type = "stage.started"
+
+
+@dataclass(frozen=True, slots=True)
+class StageCompleted(StageEvent):
+    type = "stage.completed"
+    duration_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StageRetrying(StageEvent):
+    """The attempt ended without a result; ``reason`` is ``error``, ``worker_lost`` or ``released``."""
+
+    type = "stage.retrying"
+    reason: str = "error"
+    delay_seconds: float = 0
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageFailed(StageEvent):
+    type = "stage.failed"
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageCancelled(StageEvent):
+    type = "stage.cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationCreated(Event):
+    type = "annotation.created"
+    key: str
+    value: Any
+    stage_id: str | None = None
+    actor: str | None = None
+
+
+EVENT_TYPES: tuple[str, ...] = tuple(
+    kind.type
+    for kind in (
+        RunCreated,
+        RunStarted,
+        RunCompleted,
+        RunFailed,
+        RunCancelled,
+        StageStarted,
+        StageCompleted,
+        StageRetrying,
+        StageFailed,
+        StageCancelled,
+        AnnotationCreated,
+    )
+)

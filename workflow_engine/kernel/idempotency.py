@@ -1,0 +1,114 @@
+"""Idempotency keys, claimed inside the transaction of the effect: there is no "in progress" that a crash leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from django.db import Error, IntegrityError, connections, transaction
+
+from workflow_engine.errors import DatabaseConflict, IdempotencyConflict, IdempotencyInProgress
+from workflow_engine.models import IdempotencyKey
+
+from .conflicts import is_lock_timeout
+from .unit_of_work import UnitOfWork
+
+
+def digest_of(scope: str, command_type: str, key: str) -> str:
+    return hashlib.sha256("\x00".join((scope, command_type, key)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def hash_of(content: dict[str, Any]) -> str:
+    """Return SHA-256 over the command's content as it was received."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def claim_key(
+    work: UnitOfWork,
+    *,
+    command_type: str,
+    scope: str,
+    key: str,
+    request_hash: str,
+    result: dict[str, Any],
+    run_id: uuid.UUID | None,
+) -> dict[str, Any] | None:
+    """Take the key for this transaction, or return the result of the command that took it before.
+
+    A twin that holds the key in an open transaction is waited for; if it rolls back, the key is ours.
+
+    Raises:
+        IdempotencyConflict: the key was used for other content.
+        IdempotencyInProgress: the twin's transaction is open for longer than ``IDEMPOTENCY_WAIT_SECONDS``.
+    """
+    using, seconds = work.ports.using, work.ports.limits.idempotency_wait_seconds
+    digest = digest_of(scope, command_type, key)
+    try:
+        # A savepoint: a conflict must not abort the caller's transaction.
+        with _lock_wait(using, seconds), transaction.atomic(using=using):
+            IdempotencyKey.objects.using(using).create(
+                digest=digest,
+                command=command_type,
+                request_hash=request_hash,
+                result=result,
+                run_id=run_id,
+                created_at=work.now,
+            )
+        return None
+    except IntegrityError:
+        pass
+    except Error as error:
+        if is_lock_timeout(error):
+            raise IdempotencyInProgress(command_type, seconds) from error
+        raise
+    found = IdempotencyKey.objects.using(using).filter(pk=digest).first()
+    if found is None:
+        raise DatabaseConflict("The idempotency key was taken by a transaction that this one cannot see; repeat it.")
+    if found.request_hash != request_hash:
+        raise IdempotencyConflict(command_type)
+    stored: dict[str, Any] = found.result
+    return stored
+
+
+@contextmanager
+def _lock_wait(using: str, seconds: float) -> Iterator[None]:
+    """Bound the wait for a twin's transaction, and give the session its own bound back.
+
+    On SQLite a twin cannot be open at the same time: the transaction itself waited for it.
+    """
+    statements = _LOCK_WAIT.get(connections[using].vendor)
+    if statements is None:
+        yield
+        return
+    read, write, unit = statements
+    with connections[using].cursor() as cursor:
+        cursor.execute(read)
+        (before,) = cursor.fetchone()
+        cursor.execute(write, [unit(seconds)])
+        try:
+            yield
+        finally:
+            # A lost connection is told by the error that is under way, not by this one.
+            with suppress(Error):
+                cursor.execute(write, [before])
+
+
+# Vendor -> how to read and set the bound, and the bound in its unit. PostgreSQL's SET LOCAL outlives a released
+# savepoint, so there too the old value is restored by hand.
+_LOCK_WAIT: dict[str, tuple[str, str, Callable[[float], Any]]] = {
+    "postgresql": (
+        "SELECT current_setting('lock_timeout')",
+        "SELECT set_config('lock_timeout', %s, true)",
+        lambda seconds: f"{max(1, int(seconds * 1000))}ms",
+    ),
+    "mysql": (
+        "SELECT @@innodb_lock_wait_timeout",
+        "SET innodb_lock_wait_timeout = %s",
+        lambda seconds: max(1, int(seconds)),
+    ),
+}

@@ -1,0 +1,127 @@
+"""Crash points: named places in the code where a test lets the process die, raise, stop or stall.
+
+Each is a no-op unless a test installed a hook, or the environment says ``WFE_CRASH_AT=name:n[:action]``: at the
+``n``-th hit of ``name`` the process does ``kill`` itself (the default), ``raise`` a ``Crash``, ``stop`` (SIGSTOP) or
+``sleep=3`` (seconds). Several may be given, separated by commas.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+CREATE_IN_TX = "create.in_tx"
+CREATE_AFTER = "create.after"
+CLAIM_IN_TX = "claim.in_tx"
+CLAIM_AFTER = "claim.after"
+START_IN_TX = "start.in_tx"
+START_AFTER = "start.after"
+EXEC_CLAIMED = "exec.claimed"
+EXEC_MID = "exec.mid"
+EXEC_RETURNED = "exec.returned"
+BLOB_PUT = "blob.put"
+COMPLETE_BEFORE = "complete.before"
+COMPLETE_IN_TX = "complete.in_tx"
+COMPLETE_AFTER = "complete.after"
+CANCEL_IN_TX = "cancel.in_tx"
+RELEASE_IN_TX = "release.in_tx"
+REAP_IN_TX = "reap.in_tx"
+REAP_AFTER = "reap.after"
+
+POINTS = (
+    CREATE_IN_TX,
+    CREATE_AFTER,
+    CLAIM_IN_TX,
+    CLAIM_AFTER,
+    START_IN_TX,
+    START_AFTER,
+    EXEC_CLAIMED,
+    EXEC_MID,
+    EXEC_RETURNED,
+    BLOB_PUT,
+    COMPLETE_BEFORE,
+    COMPLETE_IN_TX,
+    COMPLETE_AFTER,
+    CANCEL_IN_TX,
+    RELEASE_IN_TX,
+    REAP_IN_TX,
+    REAP_AFTER,
+)
+
+
+class Crash(BaseException):
+    """A simulated death; nothing in the engine may catch it."""
+
+
+Hook = Callable[[str], None]
+_hook: Hook | None = None
+
+
+def hit(name: str) -> None:
+    """Pass the crash point ``name``."""
+    if _hook is not None:
+        _hook(name)
+
+
+def install(hook: Hook | None) -> Hook | None:
+    """Call ``hook`` at every point from now on (None: nothing); return the hook that was there."""
+    global _hook
+    before, _hook = _hook, hook
+    return before
+
+
+def hook_from(text: str) -> Hook:
+    """Return the hook that ``name:n[:action][,…]`` asks for. Raises ``ValueError`` saying what is wrong."""
+    hooks = [_one_hook(part.strip()) for part in text.split(",")]
+
+    def hook(point: str) -> None:
+        for one in hooks:
+            one(point)
+
+    return hook
+
+
+def _one_hook(text: str) -> Hook:
+    name, _, rest = text.partition(":")
+    count, _, action = rest.partition(":")
+    if name not in POINTS:
+        raise ValueError(f"WFE_CRASH_AT={text!r}: no crash point {name!r}. Points: {', '.join(POINTS)}.")
+    if not count.isdigit() or int(count) < 1:
+        raise ValueError(f"WFE_CRASH_AT={text!r}: write name:n, n = 1 for the first hit.")
+    act = _action(action or "kill", text)
+    hits: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def hook(point: str) -> None:
+        with lock:
+            hits[point] += 1
+            mine = point == name and hits[point] == int(count)
+        if mine:
+            act()
+
+    return hook
+
+
+def _action(action: str, text: str) -> Callable[[], None]:
+    if action == "kill":
+        return lambda: os.kill(os.getpid(), signal.SIGKILL)
+    if action == "stop":
+        return lambda: os.kill(os.getpid(), signal.SIGSTOP)
+    if action == "raise":
+        return _crash
+    verb, _, seconds = action.partition("=")
+    if verb == "sleep" and seconds.replace(".", "", 1).isdigit():
+        return lambda: time.sleep(float(seconds))
+    raise ValueError(f"WFE_CRASH_AT={text!r}: the action must be kill, raise, stop or sleep=SECONDS, got {action!r}.")
+
+
+def _crash() -> None:
+    raise Crash
+
+
+if asked := os.environ.get("WFE_CRASH_AT"):
+    install(hook_from(asked))

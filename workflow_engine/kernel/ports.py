@@ -1,0 +1,111 @@
+"""What the kernel asks of the world. Each port has adapters in a folder of its own; Django is the port for the rest."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from workflow_engine.definitions import Workflow
+    from workflow_engine.definitions.results import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A doorbell: something is due in ``queue``; ``stage_run_id`` is a hint. It may be lost, doubled or late."""
+
+    queue: str
+    stage_run_id: uuid.UUID | None = None
+
+
+class JobTransport(Protocol):
+    """Carries messages. Whatever it loses, the database still knows."""
+
+    def push(self, messages: Sequence[Message]) -> None: ...
+    def pop(self, wait: float) -> list[Message]:
+        """Return what arrived, waiting at most ``wait`` seconds for it; an empty list is always allowed."""
+        ...
+
+    def ack(self, message: Message) -> None: ...
+    def depth(self, queue: str) -> int: ...
+    def epoch(self) -> str:
+        """A value that changes when the transport has lost its memory."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Bytes under keys that are written once."""
+
+    def put(self, key: str, data: bytes) -> str:
+        """Store and return the key under which it really lies."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Raises ``BlobNotFound``."""
+        ...
+
+    def has(self, key: str) -> bool: ...
+    def delete(self, key: str) -> None:
+        """Forget the key; one that is not there is fine."""
+        ...
+
+    def list(self, prefix: str) -> list[str]: ...
+
+
+class Clock(Protocol):
+    """Time. ``db_now`` is an expression in the database's time; a frozen clock gives a constant."""
+
+    def now(self) -> datetime: ...
+    def db_now(self) -> Any: ...
+    def pause(self, seconds: float) -> None:
+        """Wait before a transaction is tried again."""
+        ...
+
+
+class Registry(Protocol):
+    """The workflows this process knows."""
+
+    def get_workflow(self, workflow_id: str) -> Workflow[Any, Any]:
+        """Raises ``WorkflowNotFound``."""
+        ...
+
+    def registered_workflows(self) -> list[Workflow[Any, Any]]: ...
+
+
+class ActivityExecutor(Protocol):
+    """Runs the body of an attempt that this process holds, outside any transaction.
+
+    ``held.stage`` is the ``StartedStage``. Never raises for what the body does: that is in the result.
+    """
+
+    def run(self, held: Any) -> Result: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings the kernel needs, read once per kernel. Sizes in bytes, times in seconds."""
+
+    inline_payload_bytes: int = 64 * 1024
+    max_payload_bytes: int = 50 * 1024 * 1024
+    lease_seconds: float = 30
+    beat_seconds: float = 10
+    max_crashes: int = 3
+    idempotency_wait_seconds: float = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything a command handler may reach."""
+
+    using: str
+    clock: Clock
+    transport: JobTransport
+    blobs: BlobStore
+    registry: Registry
+    limits: Limits = Limits()
+
+    def known_workflows(self) -> list[str]:
+        return [workflow.id for workflow in self.registry.registered_workflows()]

@@ -1,0 +1,126 @@
+"""A started stage: all that running its body and finishing it needs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from workflow_engine.errors import MissingStageOutput
+from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models.payloads import Envelope
+from workflow_engine.statuses import DONE_STAGE, StageStatus
+
+from .ports import Ports
+
+
+@dataclass(frozen=True, slots=True)
+class InputReference:
+    """Where a stage's input lies: one envelope, or one per stage of the group before (``mapping``)."""
+
+    envelopes: Mapping[str, dict[str, Any] | None]
+    mapping: bool = False
+
+    def raw(self, ports: Ports) -> bytes:
+        """Load the input as JSON text. Raises ``MissingStageOutput``, ``BlobNotFound``, ``BlobCorrupt``."""
+        missing = [stage_id for stage_id, envelope in self.envelopes.items() if envelope is None]
+        if missing:
+            raise MissingStageOutput(missing[0], [name for name in self.envelopes if name not in missing])
+        values = {name: Envelope(envelope).raw(ports.blobs) for name, envelope in self.envelopes.items()}
+        if not self.mapping:
+            return next(iter(values.values()))
+        # Ids are lower-case ASCII words, so the keys need no escaping.
+        return b"{%s}" % b",".join(b'"%s":%s' % (_key(name), value) for name, value in values.items())
+
+
+def _key(stage_id: str) -> bytes:
+    return stage_id.replace("-", "_").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class StartedStage:
+    """One attempt that this process holds: the row's facts, its fencing token and where its input lies."""
+
+    stage_run_id: uuid.UUID
+    run_id: uuid.UUID
+    workflow_id: str
+    stage_id: str
+    group_number: int
+    stage_number: int
+    queue: str
+    priority: int
+    generation: int
+    map_index: int
+    attempt: int
+    token: int
+    worker_id: uuid.UUID
+    failures: int
+    crashes: int
+    alone: bool
+    config: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    input: InputReference = field(repr=False)
+
+    def row(self, using: str) -> StageRun:
+        """Return the stage run as far as guarded updates need it, without reading it again."""
+        row = StageRun(
+            pk=self.stage_run_id,
+            run_id=self.run_id,
+            stage=self.stage_id,
+            group_number=self.group_number,
+            stage_number=self.stage_number,
+            queue=self.queue,
+            priority=self.priority,
+            generation=self.generation,
+            map_index=self.map_index,
+            attempt=self.attempt,
+            token=self.token,
+            worker=self.worker_id,
+            failures=self.failures,
+            crashes=self.crashes,
+            status=StageStatus.RUNNING,
+        )
+        row._state.db, row._state.adding = using, False
+        return row
+
+
+def started_from(row: StageRun, run: WorkflowRun, input: InputReference) -> StartedStage:
+    """Describe a row that was just started under the lock of ``run``."""
+    return StartedStage(
+        stage_run_id=row.pk,
+        run_id=run.pk,
+        workflow_id=run.workflow,
+        stage_id=row.stage,
+        group_number=row.group_number,
+        stage_number=row.stage_number,
+        queue=row.queue,
+        priority=row.priority,
+        generation=row.generation,
+        map_index=row.map_index,
+        attempt=row.attempt,
+        token=row.token,
+        worker_id=cast(uuid.UUID, row.worker),
+        failures=row.failures,
+        crashes=row.crashes,
+        alone=row.alone,
+        config=row.config,
+        metadata=run.metadata,
+        input=input,
+    )
+
+
+def plan_group(run: WorkflowRun, number: int) -> Sequence[Mapping[str, Any]]:
+    """Return the stages of a group of the run's plan: ``[{"id": …, "queue": …}]``; empty past the last group."""
+    groups = run.plan["groups"]
+    return groups[number - 1]["stages"] if 0 < number <= len(groups) else ()
+
+
+def find_input(run: WorkflowRun, group_number: int, using: str) -> InputReference:
+    """Return where the input of a group lies; outputs that are missing stand as None."""
+    if group_number == 1:
+        return InputReference({"input": run.data.input})
+    stage_ids = [item["id"] for item in plan_group(run, group_number - 1)]
+    rows = StageRun.objects.using(using).current().filter(run=run, stage__in=stage_ids, status__in=DONE_STAGE)
+    outputs = dict(rows.values_list("stage", "output"))
+    return InputReference({stage_id: outputs.get(stage_id) for stage_id in stage_ids}, mapping=len(stage_ids) > 1)
