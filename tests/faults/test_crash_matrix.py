@@ -1,0 +1,162 @@
+"""A real worker process dies by SIGKILL at each crash point; another one takes over; every run ends right."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from django.db import connection
+
+from tests.faults.processes import stop, worker_process
+from tests.faults.workflows import crashing, expected
+from tests.invariants import check_all
+from tests.waiting import until
+from workflow_engine import cancel_run, create_run
+from workflow_engine.bootstrap import get_kernel
+from workflow_engine.definitions.registry import registry_override
+from workflow_engine.kernel import points
+from workflow_engine.models import StageAttempt, StageRun, WorkflowArtifact, WorkflowRun
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+
+WORKER_POINTS = (
+    points.CLAIM_IN_TX,
+    points.CLAIM_AFTER,
+    points.START_IN_TX,
+    points.START_AFTER,
+    points.EXEC_CLAIMED,
+    points.EXEC_MID,
+    points.EXEC_RETURNED,
+    points.BLOB_PUT,
+    points.COMPLETE_BEFORE,
+    points.COMPLETE_IN_TX,
+    points.COMPLETE_AFTER,
+)
+# A run is claimed once, and its only group of several is started by one transaction; the others are passed by every
+# stage, and their fourth pass lies in that group.
+ONCE = {points.CLAIM_IN_TX, points.CLAIM_AFTER, points.START_IN_TX, points.START_AFTER}
+CASES = [(point, hit) for point in WORKER_POINTS for hit in ((1,) if point in ONCE else (1, 4))]
+
+
+def finished(run: WorkflowRun) -> bool:
+    return not WorkflowRun.objects.open().filter(pk=run.pk).exists()
+
+
+def end_with_a_healthy_worker(run: WorkflowRun) -> None:
+    with worker_process() as healthy:
+        until(lambda: finished(run), "the run ends under a healthy worker")
+        stop(healthy)
+
+
+@pytest.mark.parametrize(("point", "hit"), CASES)
+def test_a_killed_worker_costs_nothing_but_time(point: str, hit: int) -> None:
+    with registry_override(crashing):
+        run = create_run(crashing, "input")
+    connection.close()
+
+    with worker_process(f"{point}:{hit}") as doomed:
+        until(lambda: doomed.poll() is not None or finished(run), f"the process dies at {point}")
+        assert doomed.poll() == -signal.SIGKILL, f"{point} was not passed {hit} times"
+    end_with_a_healthy_worker(run)
+
+    check_all()
+    run.refresh_from_db()
+    assert (run.status, run.get_output()) == ("COMPLETED", expected("input"))
+    assert StageRun.objects.filter(status="COMPLETED").count() == 6
+    assert WorkflowArtifact.objects.count() == 5
+    # In-transaction deaths before the start was committed leave no trace; all others leave a lost attempt or none.
+    assert set(StageAttempt.objects.values_list("outcome", flat=True)) <= {"completed", "lost"}
+
+
+@pytest.mark.parametrize("point", [points.REAP_IN_TX, points.REAP_AFTER])
+def test_a_reaper_that_dies_is_replaced_by_the_next(point: str) -> None:
+    with registry_override(crashing):
+        run = create_run(crashing, "input")
+    with worker_process(f"{points.EXEC_MID}:1") as doomed:
+        until(lambda: doomed.poll() is not None, "the worker dies in a body")
+    with worker_process(f"{point}:1") as reaper:
+        until(lambda: reaper.poll() is not None, f"the reaper dies at {point}")
+        assert reaper.poll() == -signal.SIGKILL
+    end_with_a_healthy_worker(run)
+
+    check_all()
+    run.refresh_from_db()
+    assert run.get_output() == expected("input")
+
+
+def test_a_worker_that_dies_while_it_gives_stages_back_loses_nothing() -> None:
+    with registry_override(crashing):
+        run = create_run(crashing, "input")
+    with worker_process(f"{points.EXEC_MID}:1:sleep=60,{points.RELEASE_IN_TX}:1", "--grace", "0") as draining:
+        until(lambda: StageRun.objects.filter(status="RUNNING").exists(), "a stage runs")
+        draining.send_signal(signal.SIGTERM)
+        until(lambda: draining.poll() is not None, "the worker dies in its release")
+        assert draining.poll() == -signal.SIGKILL
+    end_with_a_healthy_worker(run)
+
+    check_all()
+    assert WorkflowRun.objects.get(pk=run.pk).get_output() == expected("input")
+
+
+def test_a_zombie_that_wakes_after_its_lease_writes_nothing() -> None:
+    with registry_override(crashing):
+        run = create_run(crashing, "input")
+    with worker_process(f"{points.COMPLETE_BEFORE}:1:stop") as zombie:
+        until(lambda: StageRun.objects.filter(status="RUNNING").exists(), "a stage runs")
+        with worker_process() as healthy:
+            until(lambda: finished(run), "the run ends under a healthy worker")
+            before = list(StageRun.objects.order_by("pk").values())
+            zombie.send_signal(signal.SIGCONT)
+            stop(zombie)
+            stop(healthy)
+
+    assert list(StageRun.objects.order_by("pk").values()) == before
+    check_all()
+    assert StageAttempt.objects.filter(outcome="lost").count() == 1
+
+
+def test_a_creator_that_dies_before_its_commit_leaves_nothing_and_after_it_a_run() -> None:
+    with registry_override(crashing):
+        for point, runs in ((points.CREATE_IN_TX, 0), (points.CREATE_AFTER, 1)):
+            hook = points.install(points.hook_from(f"{point}:1:raise"))
+            try:
+                with pytest.raises(points.Crash):
+                    create_run(crashing, "input", idempotency_key=point)
+            finally:
+                points.install(hook)
+            assert WorkflowRun.objects.count() == runs
+
+        again = create_run(crashing, "input", idempotency_key=points.CREATE_AFTER)
+
+    assert (again.was_created, WorkflowRun.objects.count()) == (False, 1)
+    check_all()
+
+
+def test_a_cancel_that_dies_in_its_transaction_has_not_happened() -> None:
+    with registry_override(crashing):
+        run = create_run(crashing, "input")
+        hook = points.install(points.hook_from(f"{points.CANCEL_IN_TX}:1:raise"))
+        try:
+            with pytest.raises(points.Crash):
+                cancel_run(run)
+        finally:
+            points.install(hook)
+
+    run.refresh_from_db()
+    assert run.status == "PENDING"
+    assert get_kernel().ports.transport.epoch() == "database"
+    check_all()
+
+
+def test_every_crash_point_is_in_the_matrix() -> None:
+    covered = {
+        *WORKER_POINTS,
+        points.REAP_IN_TX,
+        points.REAP_AFTER,
+        points.CREATE_IN_TX,
+        points.CREATE_AFTER,
+        points.CANCEL_IN_TX,
+        points.RELEASE_IN_TX,
+    }
+
+    assert covered == set(points.POINTS)

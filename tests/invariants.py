@@ -1,0 +1,69 @@
+"""What must hold of every run, whatever happened to it. Each function raises AssertionError naming the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from workflow_engine.models import OutboxEvent, StageAttempt, StageRun, WorkflowRun
+from workflow_engine.statuses import DONE_STAGE, FINISHED_RUN, OPEN_STAGE, RunStatus, StageStatus
+
+TERMINAL_EVENTS = {"run.completed", "run.failed", "run.cancelled"}
+
+
+def check_all() -> int:
+    """Check every run in the database and return how many there are."""
+    runs = list(WorkflowRun.objects.select_related("data"))
+    for run in runs:
+        check_run(run)
+    return len(runs)
+
+
+def check_run(run: WorkflowRun) -> None:
+    events = list(OutboxEvent.objects.filter(run=run).order_by("sequence"))
+    stages = list(StageRun.objects.filter(run=run))
+    attempts = list(StageAttempt.objects.filter(run=run))
+    _check_events(run, events)
+    _check_stages(run, stages, attempts, events)
+    _check_order(run, stages, attempts)
+    for earlier, later in ((run.created_at, run.started_at), (run.started_at, run.finished_at)):
+        assert not (earlier and later) or earlier <= later, f"run {run.pk}: times out of order"
+    assert (run.finished_at is not None) == (run.status in FINISHED_RUN), run.pk
+
+
+def _check_events(run: WorkflowRun, events: list[OutboxEvent]) -> None:
+    assert [event.sequence for event in events] == list(range(1, run.event_seq + 1)), f"run {run.pk}: gaps in events"
+    terminal = [event.type for event in events if event.type in TERMINAL_EVENTS]
+    expected = [f"run.{run.status.lower()}"] if run.status in FINISHED_RUN else []
+    assert terminal == expected, f"run {run.pk} is {run.status} and has {terminal}"
+    if terminal:
+        after = events[[event.type for event in events].index(terminal[0]) + 1 :]
+        assert all(event.type == "annotation.created" for event in after), f"run {run.pk}: events after the end"
+
+
+def _check_stages(run: Any, stages: list[StageRun], attempts: list[StageAttempt], events: list[OutboxEvent]) -> None:
+    completed = Counter(event.payload["stage_run_id"] for event in events if event.type == "stage.completed")
+    won = Counter(attempt.stage_run_id for attempt in attempts if attempt.outcome == "completed")
+    for stage in stages:
+        once = 1 if stage.status == StageStatus.COMPLETED else 0
+        assert completed[str(stage.pk)] == once, f"run {run.pk} {stage.stage}: {completed[str(stage.pk)]} completions"
+        assert won[stage.pk] == once, f"run {run.pk} {stage.stage}: {won[stage.pk]} attempts won"
+        assert (stage.output is not None) == bool(once), f"run {run.pk} {stage.stage}: output without completion"
+        if run.status in FINISHED_RUN:
+            assert stage.status not in OPEN_STAGE, f"run {run.pk} has ended, {stage.stage} is {stage.status}"
+    if run.status == RunStatus.COMPLETED:
+        planned = [item["id"] for group in run.plan["groups"] for item in group["stages"]]
+        done = sorted(stage.stage for stage in stages if stage.status in DONE_STAGE)
+        assert done == sorted(planned), f"run {run.pk} is COMPLETED without all of its stages"
+    started = Counter(
+        (event.payload["stage_run_id"], event.payload["token"]) for event in events if event.type == "stage.started"
+    )
+    assert all(count == 1 for count in started.values()), f"run {run.pk}: a token was handed out twice"
+
+
+def _check_order(run: WorkflowRun, stages: list[StageRun], attempts: list[StageAttempt]) -> None:
+    """No stage starts before the whole group before it has ended."""
+    for stage in stages:
+        before = [item for item in stages if item.group_number == stage.group_number - 1]
+        if stage.started_at is not None:
+            assert all(item.status in DONE_STAGE for item in before), f"run {run.pk}: {stage.stage} started too early"

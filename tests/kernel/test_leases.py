@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.workflows import chain, fan
+from workflow_engine import create_run
+from workflow_engine.kernel import Kernel
+from workflow_engine.kernel.advance import Starter
+from workflow_engine.kernel.commands import (
+    Beat,
+    ClaimPendingRuns,
+    ReapStaleLeases,
+    StartStages,
+    WorkerFacts,
+)
+from workflow_engine.models import StageAttempt, StageRun, WorkerHeartbeat, WorkflowRun
+from workflow_engine.testing import FakeClock
+
+# 30 s of lease and one beat of 10 s of grace.
+OVER = timedelta(seconds=41)
+
+
+@pytest.fixture(autouse=True)
+def _known(known: Any) -> None:
+    known(chain(1), fan(3))
+
+
+def facts() -> WorkerFacts:
+    return WorkerFacts(id=uuid.uuid4(), name="w", host="h", pid=1, version="0", slots=8, workflows=("chain",))
+
+
+def take(kernel: Kernel, worker: WorkerFacts, slots: int = 8, *, alone: bool = False, idle: bool = False) -> list[Any]:
+    starter = Starter(worker_id=worker.id, slots=slots, alone=alone)
+    started = kernel.dispatch(ClaimPendingRuns(starter=starter)).started
+    return list(started + kernel.dispatch(StartStages(starter=starter, idle=idle)).started)
+
+
+def test_a_beat_registers_renews_and_tells_what_was_lost(kernel: Kernel, clock: FakeClock) -> None:
+    worker = facts()
+    create_run("chain", {"value": 1})
+    started = take(kernel, worker)[0]
+    running = {started.stage_run_id: started.token}
+
+    first = kernel.dispatch(Beat(worker=worker, running=running))
+    clock.advance(timedelta(seconds=10))
+    StageRun.objects.update(token=7)
+    second = kernel.dispatch(Beat(worker=worker, running=running))
+
+    row = WorkerHeartbeat.objects.get()
+    assert (row.beat_at, row.lease_until) == (clock.now(), clock.now() + timedelta(seconds=30))
+    assert (first.lost, dict(first.unknown)) == (frozenset(), {})
+    assert (second.lost, dict(second.unknown)) == (frozenset({started.stage_run_id}), {started.stage_run_id: 7})
+
+
+def test_stages_of_a_living_worker_are_left_alone_however_long_they_run(kernel: Kernel, clock: FakeClock) -> None:
+    worker = facts()
+    create_run("chain", {"value": 1})
+    take(kernel, worker)
+    for _ in range(200):
+        kernel.dispatch(Beat(worker=worker, running={}))
+        clock.advance(timedelta(seconds=30))
+
+    assert kernel.dispatch(ReapStaleLeases()).released == ()
+
+
+def test_a_dead_workers_stage_comes_back_after_lease_and_grace_with_a_new_token(
+    kernel: Kernel, clock: FakeClock
+) -> None:
+    worker = facts()
+    kernel.dispatch(Beat(worker=worker, running={}))
+    run = create_run("chain", {"value": 1})
+    started = take(kernel, worker)[0]
+    clock.advance(timedelta(seconds=39))
+    assert kernel.dispatch(ReapStaleLeases()).released == ()
+    clock.advance(timedelta(seconds=2))
+
+    assert kernel.dispatch(ReapStaleLeases()).released == (started.stage_run_id,)
+
+    row = StageRun.objects.get()
+    assert (row.status, row.worker, row.suspect, row.crashes) == ("PENDING", None, True, 0)
+    assert row.token > started.token
+    assert StageAttempt.objects.get().outcome == "lost"
+    assert WorkflowRun.objects.get(pk=run.pk).status == "RUNNING"
+
+
+def test_a_stage_of_a_worker_that_left_no_row_comes_back_too(kernel: Kernel) -> None:
+    create_run("chain", {"value": 1})
+    take(kernel, facts())
+
+    assert len(kernel.dispatch(ReapStaleLeases()).released) == 1
+
+
+def test_a_suspect_runs_alone_and_only_on_an_idle_worker(kernel: Kernel, clock: FakeClock) -> None:
+    create_run("chain", {"value": 1})
+    create_run("chain", {"value": 2})
+    take(kernel, facts())
+    kernel.dispatch(ReapStaleLeases())
+    create_run("chain", {"value": 3})
+    clock.advance(timedelta(seconds=60))
+    busy, idle = facts(), facts()
+
+    taken_busy = take(kernel, busy, idle=False)
+    taken_idle = take(kernel, idle, idle=True)
+
+    assert [item.alone for item in taken_busy] == [False]
+    assert [item.alone for item in taken_idle] == [True]
+
+
+def test_a_body_that_kills_its_worker_three_times_alone_is_given_up(kernel: Kernel, clock: FakeClock) -> None:
+    run = create_run("chain", {"value": 1})
+    deliveries = 0
+    for _ in range(10):
+        deliveries += len(take(kernel, facts(), idle=True))
+        kernel.dispatch(ReapStaleLeases())
+        clock.advance(timedelta(minutes=5))
+
+    # Once in company, which made it a suspect, and three times alone.
+    assert deliveries == 4
+    run = WorkflowRun.objects.get(pk=run.pk)
+    assert (run.status, run.error["code"], run.error["stage"]) == ("FAILED", "WORKER_LOST", "add-1")
+    row = StageRun.objects.get()
+    assert (row.status, row.crashes, row.failures) == ("FAILED", 3, 0)
+    assert [item.outcome for item in StageAttempt.objects.all()] == ["lost"] * 4
+
+
+def test_innocent_neighbours_of_a_crash_are_never_failed(kernel: Kernel, clock: FakeClock) -> None:
+    run = create_run("fan", {"value": 1})
+    StageRun.objects.all()
+    for _ in range(5):
+        take(kernel, facts())
+        kernel.dispatch(ReapStaleLeases())
+        StageRun.objects.update(suspect=False)
+        clock.advance(timedelta(minutes=5))
+
+    assert WorkflowRun.objects.get(pk=run.pk).status == "RUNNING"
+    assert StageRun.objects.get().crashes == 0
+
+
+def test_a_worker_that_came_back_keeps_what_was_not_reaped_yet(kernel: Kernel, clock: FakeClock) -> None:
+    worker = facts()
+    kernel.dispatch(Beat(worker=worker, running={}))
+    create_run("chain", {"value": 1})
+    take(kernel, worker)
+    clock.advance(OVER)
+    kernel.dispatch(Beat(worker=worker, running={}))
+
+    assert kernel.dispatch(ReapStaleLeases()).released == ()
+
+
+def test_the_last_beat_ends_the_lease_at_once(kernel: Kernel, clock: FakeClock) -> None:
+    worker = facts()
+    kernel.dispatch(Beat(worker=worker, running={}))
+    kernel.dispatch(Beat(worker=worker, running={}, stopping=True))
+
+    assert WorkerHeartbeat.objects.alive(clock.now() + timedelta(seconds=1)).count() == 0
+    assert WorkerHeartbeat.objects.get().stopped_at == clock.now()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+
+from workflow_engine.conf import DEFAULTS, get_setting, problems
+from workflow_engine.redaction import MASK, redact
+
+
+def test_every_setting_has_a_default_and_the_project_overrides_it() -> None:
+    assert get_setting("LEASE_SECONDS") == 30
+    with override_settings(WORKFLOW_ENGINE={"LEASE_SECONDS": 60}):
+        assert get_setting("LEASE_SECONDS") == 60
+    with pytest.raises(KeyError):
+        get_setting("NO_SUCH_SETTING")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"LEASE_SECOND": 3}, "Did you mean 'LEASE_SECONDS'?"),
+        ({"TRANPORT": "rq"}, "Did you mean 'TRANSPORT'?"),
+        ({"LEASE_SECONDS": "30"}, "must be a number above 0, got '30'"),
+        ({"WORKER_THREADS": 2.5}, "must be a whole number above 0, got 2.5"),
+        ({"POLL_SECONDS": 0}, "must be a number above 0, got 0"),
+        ({"GRACE_SECONDS": -1}, "must be a number of 0 or more, got -1"),
+        ({"DATABASE": "other"}, "names no database: 'other'"),
+        ({"BLOB_STORAGE": "s3"}, "names no storage: 's3'"),
+        ({"QUEUES": ["a"]}, "must be a dict, got list"),
+        ({"LEASE_SECONDS": 10, "BEAT_SECONDS": 9}, "must be at least twice BEAT_SECONDS"),
+        ({"TRANSPORT": 3}, "must be a string"),
+        (["LEASE_SECONDS"], "must be a dict, got list"),
+        ({"TRANSPORT": "no.such.Transport"}, "no.such.Transport"),
+    ],
+)
+def test_a_wrong_setting_is_a_check_error_with_the_fix(given: Any, words: str) -> None:
+    with override_settings(WORKFLOW_ENGINE=given):
+        found = [item for item in run_checks() if item.id in ("workflow_engine.E001", "workflow_engine.E002")]
+
+    assert found
+    assert any(words in f"{item.msg} {item.hint}" for item in found)
+    assert all(item.hint for item in found)
+
+
+def test_the_defaults_themselves_have_no_problem() -> None:
+    with override_settings(WORKFLOW_ENGINE=DEFAULTS):
+        assert problems() == []
+
+
+def test_sqlite_without_immediate_transactions_is_an_error_that_prints_the_options(settings: Any) -> None:
+    before = settings.DATABASES["default"]
+    settings.DATABASES["default"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "OPTIONS": {}}
+    try:
+        found = {item.id: item for item in run_checks(tags=["database"], databases=[])}
+    finally:
+        settings.DATABASES["default"] = before
+
+    assert '"transaction_mode": "IMMEDIATE"' in str(found["workflow_engine.E003"].hint)
+    assert "workflow_engine.W001" in found
+
+
+def test_secrets_are_masked_by_whole_words_of_their_key() -> None:
+    given = {"password": 1, "apiKey": 2, "nested": [{"Access-Token": 3}], "total_tokens": 4, "passwords_seen": 5}
+
+    assert redact(given) == {
+        "password": MASK,
+        "apiKey": MASK,
+        "nested": [{"Access-Token": MASK}],
+        "total_tokens": 4,
+        "passwords_seen": 5,
+    }

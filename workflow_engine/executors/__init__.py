@@ -1,0 +1,1 @@
+"""Running one stage body: its context, its limits, its outcome."""

@@ -1,0 +1,1 @@
+"""Processes that make runs go on: the worker, its orchestration tick, and waiting for one run."""

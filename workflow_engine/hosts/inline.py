@@ -1,0 +1,71 @@
+"""Work done in the calling thread, one stage after the other: for tests, and for hosts without a worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from datetime import timedelta
+
+from workflow_engine.bootstrap import get_kernel
+from workflow_engine.executors.held import Held
+from workflow_engine.executors.recorder import Recorder
+from workflow_engine.executors.threads import ThreadExecutor
+from workflow_engine.kernel import Kernel
+from workflow_engine.kernel.advance import Starter
+from workflow_engine.kernel.commands import ClaimPendingRuns, Finished, FinishStages, Outcome, StartStages
+from workflow_engine.kernel.started import StartedStage
+
+
+class InlineHost:
+    """Runs due stages in the calling thread. Nothing beats for it: only where nobody reaps leases meanwhile."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.worker_id = uuid.uuid4()
+        self._recorder = Recorder(kernel.ports)
+        self._executor = ThreadExecutor(kernel.ports, self._recorder)
+
+    def drain(self, run_id: uuid.UUID | None = None) -> int:
+        """Run what is due (of one run) until nothing is; return how many attempts were made."""
+        count = 0
+        while started := self.take(run_id):
+            for stage in started:
+                following: tuple[StartedStage, ...] = (stage,)
+                while following:
+                    following = self.execute(following[0]).next
+                    count += 1
+        return count
+
+    def take(self, run_id: uuid.UUID | None = None) -> list[StartedStage]:
+        """Start one due stage; an empty list if there is none."""
+        starter = self._starter()
+        stages = self.kernel.dispatch(StartStages(starter=starter, idle=True, run_id=run_id)).started
+        if not stages:
+            stages = self.kernel.dispatch(ClaimPendingRuns(max_claims=1, run_id=run_id, starter=starter)).started
+        return list(stages)
+
+    def execute(self, started: StartedStage) -> Finished:
+        """Run one started stage to the end of its attempt."""
+        began = time.monotonic()
+        result = self._executor.run(Held(started))
+        self._recorder.flush()
+        outcome = Outcome(started, result, timedelta(seconds=time.monotonic() - began))
+        return self.kernel.dispatch(FinishStages(outcomes=(outcome,), starter=self._starter())).finished[0]
+
+    def _starter(self) -> Starter:
+        return Starter(worker_id=self.worker_id, slots=1, alone=True)
+
+
+_driving = threading.local()
+
+
+def drive_due() -> None:
+    """Run everything that is due; what it rings for meanwhile is done by the outermost call."""
+    if getattr(_driving, "now", False):
+        return
+    _driving.now = True
+    try:
+        InlineHost(get_kernel()).drain()
+    finally:
+        _driving.now = False

@@ -1,0 +1,66 @@
+"""Supervised loops: a thread that does one thing again and again, and says once when it cannot."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from django.db import connections
+
+from .pool import tidy_connections
+
+logger = logging.getLogger(__name__)
+
+
+class Loop:
+    """Calls ``step`` every ``every`` seconds, never twice at once; after an error sooner, with backoff.
+
+    An error is logged once, and its end too, not at every turn.
+    """
+
+    def __init__(self, name: str, step: Callable[[], object], every: float, *, retry_after: float = 0.5) -> None:
+        self.name = name
+        self._step, self._every, self._retry_after = step, every, retry_after
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"wfe-{name}", daemon=True)
+        self.failures = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Let the next turn begin now."""
+        self._wake.set()
+
+    def stop(self, timeout: float = 5) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.turn()
+            wait = self._every
+            if self.failures:
+                wait = min(self._every, self._retry_after * 2 ** min(self.failures - 1, 6))
+            self._wake.wait(wait)
+            self._wake.clear()
+        connections.close_all()
+
+    def turn(self) -> None:
+        try:
+            self._step()
+        except Exception as error:
+            self.failures += 1
+            if self.failures == 1:
+                logger.warning(
+                    "loop failing, goes on trying loop=%s error=%s: %s", self.name, type(error).__name__, error
+                )
+            else:
+                logger.debug("loop still failing loop=%s", self.name, exc_info=True)
+        else:
+            if self.failures:
+                logger.info("loop works again loop=%s after=%s", self.name, self.failures)
+            self.failures = 0
+        tidy_connections()

@@ -1,0 +1,44 @@
+"""The tick: what must happen even if nobody was told. A safety net; each step is isolated from the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from workflow_engine.conf import get_setting
+from workflow_engine.kernel import Kernel
+from workflow_engine.kernel.commands import ClaimPendingRuns, ReapStaleLeases
+
+logger = logging.getLogger(__name__)
+
+
+class Orchestrator:
+    """Any number of processes may tick at the same time."""
+
+    def __init__(self, kernel: Kernel, *, claims: bool = True, batch: int | None = None) -> None:
+        self._kernel = kernel
+        self._batch = batch or get_setting("TICK_BATCH")
+        self.steps: dict[str, Callable[[], int]] = {"reap_leases": self._reap}
+        if claims:
+            # Workers of the database transport claim by themselves, when they can start what they claim.
+            self.steps = {"claim": self._claim, **self.steps}
+
+    def tick(self) -> dict[str, int]:
+        """Run every step; return how much each did. Raises the last error once all have had their turn."""
+        counts, failed = {}, None
+        for name, step in self.steps.items():
+            try:
+                counts[name] = step()
+            except Exception as error:
+                logger.debug("step failed step=%s", name, exc_info=True)
+                failed = error
+        if failed is not None:
+            raise failed
+        return counts
+
+    def _claim(self) -> int:
+        return len(self._kernel.dispatch(ClaimPendingRuns(max_claims=self._batch)).claimed)
+
+    def _reap(self) -> int:
+        result = self._kernel.dispatch(ReapStaleLeases(max=self._batch))
+        return len(result.released) + len(result.failed)

@@ -1,0 +1,83 @@
+"""Threads that run stages. A thread that hangs can be given up and replaced."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import connections, reset_queries
+
+logger = logging.getLogger(__name__)
+Task = Callable[[], None]
+
+
+class ThreadPool:
+    """``size`` daemon threads, each with its own database connections. Daemons, so that a hung body cannot keep a
+    drained process alive."""
+
+    def __init__(self, size: int) -> None:
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._given_up: set[threading.Thread] = set()
+        for _ in range(size):
+            self._spawn()
+
+    def submit(self, task: Task) -> None:
+        self._tasks.put(task)
+
+    def give_up(self, thread: threading.Thread) -> None:
+        """Count ``thread`` as a zombie and let another take its place; it ends when its body does."""
+        with self._lock:
+            if thread not in self._threads or thread in self._given_up:
+                return
+            self._given_up.add(thread)
+        self._spawn()
+
+    @property
+    def zombies(self) -> int:
+        with self._lock:
+            return len(self._given_up)
+
+    def stop(self) -> None:
+        """End idle threads; busy ones end after their task."""
+        with self._lock:
+            count = len(self._threads)
+        for _ in range(count):
+            self._tasks.put(None)
+
+    def _spawn(self) -> None:
+        thread = threading.Thread(target=self._run, name="wfe-stage", daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        try:
+            while (task := self._tasks.get()) is not None:
+                try:
+                    task()
+                except Exception:
+                    logger.exception("a stage thread failed outside its body")
+                tidy_connections()
+                with self._lock:
+                    if me in self._given_up:
+                        break
+        finally:
+            with self._lock:
+                self._threads.discard(me)
+                self._given_up.discard(me)
+            connections.close_all()
+
+
+def tidy_connections() -> None:
+    """Close what a body left broken or in a transaction; keep the good ones open for the next stage."""
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block or not connection.get_autocommit() or connection.errors_occurred:
+            connection.close()
+    if settings.DEBUG:
+        reset_queries()

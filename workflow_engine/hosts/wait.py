@@ -1,0 +1,177 @@
+"""``run_and_wait``: create a run, drive it in this process or let workers do it, and return its result."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, cast
+
+from django.db import connections
+
+from workflow_engine.bootstrap import create_run, get_kernel
+from workflow_engine.definitions import Workflow
+from workflow_engine.definitions.context import In, Out
+from workflow_engine.definitions.registry import get_workflow
+from workflow_engine.errors import InvalidTransition, WaitTimeout
+from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.statuses import RunStatus
+
+from .worker import Worker, WorkerOptions
+
+LOOK_EVERY_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class StageSnapshot:
+    """What is to be seen of a stage while its run goes on."""
+
+    stage_id: str
+    status: str
+    attempt: int
+    progress: dict[str, Any] | None
+    error: dict[str, Any] | None
+    duration: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """A run and its stages at one moment, in the plan's order; stages that do not exist yet are left out."""
+
+    run_id: uuid.UUID
+    status: str
+    stages: tuple[StageSnapshot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult(Generic[Out]):
+    """How a run ended. ``output`` is None unless it is COMPLETED; ``error`` is None unless it FAILED."""
+
+    run_id: uuid.UUID
+    status: str
+    output: Out | None
+    error: dict[str, Any] | None
+    stages: tuple[StageSnapshot, ...]
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    duration: timedelta | None = None
+
+
+def run_and_wait(
+    workflow: Workflow[In, Out] | str,
+    input: Any = None,
+    *,
+    timeout: float | timedelta | None = None,
+    on_change: Callable[[RunSnapshot], None] | None = None,
+    host: bool = True,
+    **options: Any,
+) -> RunResult[Out]:
+    """Create a run and return how it ended.
+
+    Args:
+        timeout: seconds (or a timedelta) to wait; the run goes on after it.
+        on_change: called whenever the status or the progress of a stage has changed.
+        host: drive the run in this process; False: workers elsewhere do.
+        options: as of ``create_run``.
+
+    Raises:
+        InvalidTransition: called in a transaction, where nobody else could see the run.
+        WaitTimeout: the run has not ended in time; ``run_id`` says which.
+    """
+    kernel = get_kernel()
+    if connections[kernel.ports.using].in_atomic_block:
+        raise InvalidTransition(
+            "run_and_wait() was called inside a transaction, so nobody can see the run before it commits. "
+            "Call it outside, or create_run() inside and wait after the commit."
+        )
+    run = create_run(workflow, input, **options)
+    return wait_for(run.pk, timeout=timeout, on_change=on_change, host=host)
+
+
+def wait_for(
+    run_id: uuid.UUID,
+    *,
+    timeout: float | timedelta | None = None,
+    on_change: Callable[[RunSnapshot], None] | None = None,
+    host: bool = False,
+) -> RunResult[Any]:
+    """Wait for a run that exists; arguments and errors as of ``run_and_wait``."""
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    end = None if seconds is None else time.monotonic() + seconds
+    worker = Worker(get_kernel(), WorkerOptions(name=f"wait:{run_id}", run_id=run_id)) if host else None
+    thread = threading.Thread(target=worker.run, name="wfe-wait", daemon=True) if worker else None
+    if thread is not None:
+        thread.start()
+    try:
+        before = None
+        while True:
+            seen = look(run_id)
+            if seen != before and on_change is not None:
+                on_change(seen)
+            before = seen
+            if seen.status not in (RunStatus.PENDING, RunStatus.RUNNING):
+                return result_of(_load(run_id))
+            if end is not None and time.monotonic() >= end:
+                raise WaitTimeout(run_id, cast(float, seconds))
+            time.sleep(LOOK_EVERY_SECONDS)
+    finally:
+        if worker is not None and thread is not None:
+            worker.stop()
+            thread.join(worker.grace + 5)
+
+
+def look(run_id: uuid.UUID) -> RunSnapshot:
+    """Return the run and its current stages as they are now."""
+    using = get_kernel().ports.using
+    status = WorkflowRun.objects.using(using).values_list("status", flat=True).get(pk=run_id)
+    rows = StageRun.objects.using(using).current().filter(run=run_id).in_order().defer("output", "config")
+    return RunSnapshot(run_id, status, tuple(map(_snapshot, rows)))
+
+
+def result_of(run: WorkflowRun) -> RunResult[Any]:
+    """Return how a run ended (or stands), with its output as its type makes it."""
+    rows = list(StageRun.objects.using(run._state.db).current().filter(run=run).in_order().defer("output", "config"))
+    return RunResult(
+        run_id=run.pk,
+        status=run.status,
+        output=_typed_output(run),
+        error=run.error,
+        stages=tuple(map(_snapshot, rows)),
+        metrics={row.stage: row.metrics for row in rows if row.metrics},
+        duration=run.finished_at - run.created_at if run.finished_at else None,
+    )
+
+
+def _snapshot(row: StageRun) -> StageSnapshot:
+    return StageSnapshot(
+        stage_id=row.stage,
+        status=row.status,
+        attempt=row.attempt,
+        progress=row.progress,
+        error=row.error,
+        duration=row.finished_at - row.started_at if row.finished_at and row.started_at else None,
+    )
+
+
+def _load(run_id: uuid.UUID) -> WorkflowRun:
+    return WorkflowRun.objects.using(get_kernel().ports.using).select_related("data").get(pk=run_id)
+
+
+def _typed_output(run: WorkflowRun) -> Any:
+    """Return the output as the last stage's type makes it; a mapping for a group of several."""
+    if run.status != RunStatus.COMPLETED:
+        return None
+    output, last, workflow = run.get_output(), run.plan["groups"][-1]["stages"], get_workflow(run.workflow)
+    if not all(workflow.has_stage(item["id"]) for item in last):
+        return output
+    types = {item["id"]: workflow.get_stage(item["id"]).signature.output for item in last}
+    if len(last) == 1:
+        return _read(types[last[0]["id"]], output)
+    return {key.replace("-", "_"): _read(kind, output.get(key.replace("-", "_"))) for key, kind in types.items()}
+
+
+def _read(kind: Any, value: Any) -> Any:
+    return None if kind.type is None else kind.adapter.validate_json(json.dumps(value))

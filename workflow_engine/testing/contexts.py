@@ -1,0 +1,138 @@
+"""``stage_context``: what one body needs to be called like a plain function."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, cast
+
+from workflow_engine.blobs.memory import InMemoryBlobStore
+from workflow_engine.definitions.context import Cfg, In, Level, StageContext, StageFacts, StageStorage
+from workflow_engine.definitions.stages import Stage
+from workflow_engine.errors import MissingStageOutput
+from workflow_engine.executors.held import Held
+from workflow_engine.executors.storage import ScopedStorage
+from workflow_engine.kernel.started import InputReference, StartedStage
+
+from .clock import FakeClock
+
+
+@dataclass
+class TestDesk:
+    """Keeps what the body does, to be looked at: ``context.desk.logs`` and so on."""
+
+    __test__ = False
+    outputs: Mapping[str, Any]
+    held: Held
+    subject_row: Any = None
+    clock: FakeClock = field(default_factory=FakeClock)
+    logs: list[tuple[Level, str, dict[str, Any]]] = field(default_factory=list)
+    progressed: list[tuple[float, str]] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    annotations: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, Any] = field(default_factory=dict)
+    blobs: InMemoryBlobStore = field(default_factory=InMemoryBlobStore)
+
+    def log(self, level: Level, message: str, fields: Mapping[str, Any]) -> None:
+        self.held.check()
+        self.logs.append((level, message, dict(fields)))
+
+    def progress(self, percent: float, message: str, details: Mapping[str, Any]) -> None:
+        self.held.check()
+        self.progressed.append((percent, message))
+
+    def metric(self, name: str, value: float) -> None:
+        self.metrics[name] = value
+
+    def annotate(self, key: str, value: Any, actor: str, idempotency_key: str | None, emit_event: bool) -> None:
+        self.annotations[key] = value
+
+    def artifact(self, name: str, data: Any, content_type: str | None) -> str:
+        self.artifacts[name] = data.read() if hasattr(data, "read") else data
+        return name
+
+    def output_of(self, stage_id: str) -> Any:
+        if stage_id not in self.outputs:
+            raise MissingStageOutput(stage_id, sorted(self.outputs))
+        return self.outputs[stage_id]
+
+    def subject(self) -> Any:
+        return self.subject_row
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def raise_if_cancelled(self) -> None:
+        self.held.check()
+
+    def cancel(self) -> None:
+        """Let every further call of the body raise ``RunCancelledError``."""
+        self.held.lost.set()
+
+    @property
+    def storage(self) -> StageStorage:
+        return ScopedStorage(self.blobs, self.held)
+
+
+class TestContext(StageContext[In, Cfg]):
+    """A ``StageContext`` whose ``desk`` shows what the body did with it."""
+
+    __test__ = False
+    desk: TestDesk
+
+
+def stage_context(
+    stage: Stage[In, Cfg, Any],
+    input: Any = None,
+    *,
+    config: Mapping[str, Any] | Any = None,
+    outputs: Mapping[Stage[Any, Any, Any] | str, Any] | None = None,
+    subject: Any = None,
+    attempt: int = 1,
+    metadata: Mapping[str, Any] | None = None,
+) -> TestContext[In, Cfg]:
+    """Return a context to call ``stage(context)`` with.
+
+    Args:
+        input: a value of the input type, or what pydantic makes one of.
+        config: fields over the defaults, or a config object.
+        outputs: stage (or id) -> what ``ctx.require`` returns.
+
+    Raises:
+        pydantic's ``ValidationError``: input or config do not fit.
+    """
+    signature = stage.signature
+    value = signature.input.adapter.validate_python(input) if stage.takes_input else None
+    settings = None
+    if signature.config.type is not None:
+        given = {**signature.config.defaults(), **config} if isinstance(config, Mapping) else config
+        settings = signature.config.adapter.validate_python(signature.config.defaults() if given is None else given)
+    started = StartedStage(
+        stage_run_id=uuid.uuid4(),
+        run_id=uuid.uuid4(),
+        workflow_id="test",
+        stage_id=stage.id,
+        group_number=1,
+        stage_number=1,
+        queue=stage.queue,
+        priority=5,
+        generation=0,
+        map_index=-1,
+        attempt=attempt,
+        token=attempt,
+        worker_id=uuid.uuid4(),
+        failures=attempt - 1,
+        crashes=0,
+        alone=True,
+        config={},
+        metadata=metadata or {},
+        input=InputReference({}),
+    )
+    known = {item if isinstance(item, str) else item.id: output for item, output in (outputs or {}).items()}
+    desk = TestDesk(outputs=known, held=Held(started), subject_row=subject)
+    facts = StageFacts(started.run_id, "test", stage.id, stage.name, 1, attempt, 0, None, started.metadata)
+    context = TestContext(facts, cast(In, value), cast(Cfg, settings), desk)
+    context.desk = desk
+    return context
