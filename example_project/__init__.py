@@ -1,0 +1,1 @@
+"""A Django project with one workflow in it: `documents/workflows.py`."""

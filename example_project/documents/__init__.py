@@ -1,0 +1,1 @@
+"""Analyse documents: which language they are in, how hard they are to read, what they are about."""

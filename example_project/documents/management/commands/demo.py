@@ -1,0 +1,80 @@
+import json
+import shlex
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+
+from example_project.documents.installed_documents import gather
+from example_project.documents.workflows import document_analysis
+from example_project.paths import VAR_DIR
+from workflow_engine.models import WorkflowRun
+
+ADMIN_URL = "http://127.0.0.1:8000/admin/"
+
+
+class Command(BaseCommand):
+    help = "Analyse some real documents, watch the run, and learn where to go from there."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("path", nargs="?", help="your own file, folder or pattern; default: documents found here")
+
+    def handle(self, *, path: str | None, **options: Any) -> None:
+        call_command("migrate", verbosity=0)
+        path = path or self._gather()
+        self._say("Watch: the first attempt fails on purpose, and the engine tries again.\n")
+        call_command("wfe_run", document_analysis.id, *_arguments(path, practice_failures=1), "--watch")
+        run = WorkflowRun.objects.for_workflow(document_analysis).latest("created_at")
+        self._say("\nThe report:")
+        for file in _copy_artifacts(run, VAR_DIR / "report"):
+            self._say(f"  {file}")
+        self._explain(path, self._console_login())
+
+    def _gather(self) -> str:
+        folder = VAR_DIR / "documents"
+        count = gather(folder)
+        self._say(f"Gathered {count} documents that came with Python and its packages in {folder}")
+        return str(folder)
+
+    def _console_login(self) -> str:
+        # A password everyone knows: never where DEBUG is off.
+        if not settings.DEBUG:
+            return "make a user first: python manage.py createsuperuser"
+        users = get_user_model().objects
+        if not users.filter(username="admin").exists():
+            users.create_superuser("admin", password="admin")  # noqa: S106
+        return "user admin, password admin"
+
+    def _explain(self, path: str, login: str) -> None:
+        arguments = shlex.join(_arguments(path, practice_failures=2))
+        self._say(
+            f"\nThe console ({login}):\n"
+            f"  python manage.py runserver      then open {ADMIN_URL}\n"
+            "\nSee it survive a crash, in three terminals:\n"
+            "  1  python manage.py wfe_worker\n"
+            f"  2  python manage.py wfe_run {document_analysis.id} {arguments} --watch --no-host\n"
+            "  3  kill -9 the worker while the run waits for its retry or works, then start another one:\n"
+            "     python manage.py wfe_worker   and the run goes on where it was."
+        )
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+
+
+def _arguments(path: str, *, practice_failures: int) -> list[str]:
+    config = {"extract-text": {"on_unreadable": "skip", "practice_failures": practice_failures}}
+    return ["--input", json.dumps({"path": path}), "--config", json.dumps(config)]
+
+
+def _copy_artifacts(run: WorkflowRun, folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for artifact in run.artifacts.order_by("name"):
+        file = folder / artifact.name
+        file.write_bytes(artifact.read())
+        files.append(file)
+    return files
