@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tests.graphs.orders import named, orders
+from workflow_engine.definitions import Retry, define_workflow
+from workflow_engine.graphs import as_data, as_text
+from workflow_engine.graphs.facts import facts_of
+
+
+def test_groups_are_rows_and_the_stages_of_a_group_share_a_bracket() -> None:
+    workflow = (
+        define_workflow("report", name="Report", input=int)
+        .pipe(named("fetch", timeout=timedelta(minutes=2)))
+        .parallel(named("sum"), named("count", retry=Retry(max_attempts=1)))
+        .build()
+    )
+
+    assert as_text(workflow).splitlines() == [
+        "report: Report, version 1",
+        "",
+        "1 ─── fetch  Fetch  3 attempts (waits 2 s, 4 s) · timeout 2 min",
+        "2 ─┬─ sum    Sum    3 attempts (waits 2 s, 4 s) · no timeout",
+        "   └─ count  Count  no retry · no timeout",
+    ]
+
+
+def test_texts_of_several_lines_take_one() -> None:
+    drawing = as_text(orders())
+
+    assert "From cart to door" in drawing
+    assert len(drawing.splitlines()) == 3 + 5
+
+
+def test_a_stage_tells_its_queue_and_what_it_needs_and_waits_never_above_the_maximum() -> None:
+    slow = Retry(max_attempts=9, initial=timedelta(minutes=6), maximum=timedelta(minutes=10))
+
+    facts = facts_of(named("pack", queue="hands", dependencies=["end"], retry=slow))
+
+    assert facts == ["9 attempts (waits 6 min, 10 min, …)", "no timeout", "queue hands", "needs end"]
+
+
+def test_the_data_holds_every_stage_with_times_in_seconds_and_the_schemas() -> None:
+    data = as_data(orders())
+
+    assert [[stage["stage_id"] for stage in group["stages"]] for group in data["groups"]] == [
+        ["end"],
+        ["pay", "pack", "label"],
+        ["ship"],
+    ]
+    assert data["groups"][0]["stages"][0]["timeout"] == 600
+    assert data["groups"][0]["stages"][0]["retry"]["initial"] == 2
+    assert (data["workflow_id"], data["input_schema"]) == ("orders", {"type": "integer"})

@@ -1,0 +1,43 @@
+"""A workflow definition as plain data, for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workflow_engine.definitions import Stage, Workflow
+
+
+def as_data(workflow: Workflow[Any, Any]) -> dict[str, Any]:
+    """Return ids, names, groups with their stages, and JSON Schemas; times are in seconds."""
+    return {
+        "workflow_id": workflow.id,
+        "name": workflow.name,
+        "description": workflow.description,
+        "version": workflow.version,
+        "fingerprint": workflow.fingerprint,
+        "groups": [
+            {"number": group.number, "stages": [_stage(stage) for stage in group.stages]} for group in workflow.groups
+        ],
+        "input_schema": workflow.input_schema(),
+        "config_schema": workflow.config_schema(),
+        "output_schema": workflow.output_schema(),
+    }
+
+
+def _stage(stage: Stage[Any, Any, Any]) -> dict[str, Any]:
+    retry = stage.retry
+    return {
+        "stage_id": stage.id,
+        "name": stage.name,
+        "description": stage.description,
+        "queue": stage.queue,
+        "dependencies": list(stage.dependencies),
+        "timeout": stage.timeout.total_seconds() if stage.timeout else None,
+        "retry": {
+            "max_attempts": retry.max_attempts,
+            "initial": retry.initial.total_seconds(),
+            "factor": retry.factor,
+            "maximum": retry.maximum.total_seconds(),
+            "jitter": retry.jitter,
+        },
+    }

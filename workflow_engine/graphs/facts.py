@@ -1,0 +1,40 @@
+"""What is to be said of a stage in a drawing, in a few words each."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from workflow_engine.definitions import Retry, Stage
+from workflow_engine.definitions.stages import DEFAULT_QUEUE
+
+from .durations import spell
+from .words import one_line
+
+SHOWN_WAITS = 2
+
+
+def facts_of(stage: Stage[Any, Any, Any]) -> list[str]:
+    """Return retry and timeout, then queue and dependencies if there is something to say of them."""
+    facts = [_retry(stage.retry), f"timeout {spell(stage.timeout)}" if stage.timeout else "no timeout"]
+    if stage.queue != DEFAULT_QUEUE:
+        facts.append(f"queue {one_line(stage.queue)}")
+    if stage.dependencies:
+        facts.append(f"needs {', '.join(stage.dependencies)}")
+    return facts
+
+
+def _retry(retry: Retry) -> str:
+    if retry.max_attempts == 1:
+        return "no retry"
+    count = min(retry.max_attempts - 1, SHOWN_WAITS)
+    waits = [spell(_wait(retry, number)) for number in range(count)]
+    if retry.max_attempts - 1 > SHOWN_WAITS:
+        waits.append("…")
+    return f"{retry.max_attempts} attempts (waits {', '.join(waits)})"
+
+
+def _wait(retry: Retry, number: int) -> timedelta:
+    """Return the wait after failure ``number`` (from 0), without its jitter."""
+    seconds = retry.initial.total_seconds() * retry.factor**number
+    return timedelta(seconds=min(seconds, retry.maximum.total_seconds()))

@@ -1,0 +1,1 @@
+"""The engine's commands for ``manage.py``, and what they share: parse, call, print."""

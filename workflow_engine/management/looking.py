@@ -1,0 +1,167 @@
+"""What is to be seen of a run: its stages as they stand, its files, its log. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from workflow_engine.bootstrap import get_kernel, run_id_of
+from workflow_engine.errors import RunNotFound
+from workflow_engine.models import StageRun, WorkflowArtifact, WorkflowLog, WorkflowRun
+from workflow_engine.models.runs import WorkflowRunQuerySet
+from workflow_engine.statuses import StageStatus
+
+NOT_YET = "NOT STARTED"
+
+
+@dataclass(frozen=True, slots=True)
+class StageLine:
+    """A stage of a run. ``status`` is ``NOT_YET`` for a stage of the plan that has no row yet."""
+
+    stage_id: str
+    status: str = NOT_YET
+    attempt: int = 0
+    percent: float | None = None
+    message: str = ""
+    error: Mapping[str, Any] | None = None
+    retry_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self.status == StageStatus.RUNNING
+
+    @property
+    def duration(self) -> timedelta | None:
+        """Return how long the last attempt took, or has taken so far; None if nothing runs or ran."""
+        if self.started_at is None or not (self.is_running or self.finished_at):
+            return None
+        # A worker elsewhere may have started it by a clock that is ahead of ours.
+        return max(timedelta(0), (self.finished_at or now()) - self.started_at)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; ``duration`` in seconds."""
+        return {
+            "stage_id": self.stage_id,
+            "status": None if self.status == NOT_YET else self.status,
+            "attempt": self.attempt,
+            "percent": self.percent,
+            "message": self.message,
+            "error": self.error,
+            "retry_at": self.retry_at,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "duration": in_seconds(self.duration),
+        }
+
+
+def now() -> datetime:
+    """Return the engine's time."""
+    return get_kernel().ports.clock.now()
+
+
+def find_run(run_id: str) -> WorkflowRun:
+    """Return the run with its data. Raises ``RunNotFound``."""
+    run = _runs().filter(pk=run_id_of(run_id)).first()
+    if run is None:
+        raise RunNotFound(run_id)
+    return run
+
+
+def read_again(run: WorkflowRun) -> WorkflowRun:
+    """Return the run as it is now; ``was_created`` is kept."""
+    again = _runs().get(pk=run.pk)
+    again.was_created = run.was_created
+    return again
+
+
+def _runs() -> WorkflowRunQuerySet:
+    return WorkflowRun.objects.using(get_kernel().ports.using).select_related("data")
+
+
+def stages_of(run: WorkflowRun) -> tuple[StageLine, ...]:
+    """Return the current stages in the plan's order, those that have not begun included."""
+    rows = StageRun.objects.using(get_kernel().ports.using).current().filter(run=run.pk).in_order()
+    found: dict[str, list[StageLine]] = {}
+    for row in rows.defer("output", "config"):
+        found.setdefault(row.stage, []).append(_line(row))
+    planned = [item["id"] for group in run.plan["groups"] for item in group["stages"]]
+    return tuple(line for stage_id in planned for line in found.get(stage_id, [StageLine(stage_id)]))
+
+
+def _line(row: StageRun) -> StageLine:
+    progress = row.progress or {}
+    return StageLine(
+        stage_id=row.stage,
+        status=row.status,
+        attempt=row.attempt,
+        percent=progress.get("percent"),
+        message=progress.get("message", ""),
+        error=row.error,
+        retry_at=row.due_at if row.status == StageStatus.PENDING and row.error else None,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def run_as_json(run: WorkflowRun) -> dict[str, Any]:
+    """Return the run's own facts as plain data; ``duration`` in seconds, from its creation to its end."""
+    return {
+        "run_id": run.pk,
+        "workflow_id": run.workflow,
+        "version": run.version,
+        "status": run.status,
+        "paused_at": run.paused_at,
+        "priority": run.priority,
+        "generation": run.generation,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "duration": in_seconds(duration_of(run)),
+        "error": run.error,
+    }
+
+
+def duration_of(run: WorkflowRun) -> timedelta | None:
+    """Return the time from the run's creation to its end; None while it goes on."""
+    return run.finished_at - run.created_at if run.finished_at else None
+
+
+def artifacts_of(run: WorkflowRun) -> list[WorkflowArtifact]:
+    """Return the files of the run's current stages, by stage and name."""
+    rows = WorkflowArtifact.objects.using(get_kernel().ports.using)
+    return list(rows.filter(run=run.pk, stage_run__superseded_at__isnull=True).order_by("stage_run", "name"))
+
+
+def artifact_as_json(artifact: WorkflowArtifact) -> dict[str, Any]:
+    return {
+        "name": artifact.name,
+        "stage_id": artifact.stage,
+        "size": artifact.size,
+        "content_type": artifact.content_type,
+        "key": artifact.key,
+    }
+
+
+def last_lines(run: WorkflowRun, count: int) -> list[WorkflowLog]:
+    """Return the last log lines, the oldest first."""
+    rows = WorkflowLog.objects.using(get_kernel().ports.using).filter(run=run.pk).order_by("-id")[:count]
+    return list(reversed(rows))
+
+
+def log_as_json(line: WorkflowLog) -> dict[str, Any]:
+    return {
+        "at": line.created_at,
+        "level": line.level,
+        "stage_id": line.stage,
+        "attempt": line.attempt,
+        "message": line.message,
+        "fields": line.fields,
+    }
+
+
+def in_seconds(span: timedelta | None) -> float | None:
+    return None if span is None else span.total_seconds()
