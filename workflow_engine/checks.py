@@ -71,6 +71,24 @@ def check_sqlite(
     return found
 
 
+@register(Tags.database)
+def check_time_zone(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """E004: datetimes stored in a local zone cannot be compared with the database's clock."""
+    alias = get_setting("DATABASE")
+    database = settings.DATABASES.get(alias, {})
+    if "postgresql" in database.get("ENGINE", "") or database.get("TIME_ZONE") in (None, "UTC"):
+        return []
+    return [
+        Error(
+            f"DATABASES[{alias!r}]['TIME_ZONE'] is {database['TIME_ZONE']!r}: leases and due times are kept in UTC.",
+            hint="Remove TIME_ZONE from this database; Django then stores UTC.",
+            id="workflow_engine.E004",
+        )
+    ]
+
+
 @register(Tags.security, deploy=True)
 def check_blob_storage(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """W002: large payloads lie where media files are served from."""

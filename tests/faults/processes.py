@@ -16,11 +16,11 @@ from django.db import connection
 ROOT = Path(__file__).parents[2]
 
 
-def environment(crash_at: str = "") -> dict[str, str]:
+def environment(crash_at: str = "", settings_module: str = "tests.faults.settings") -> dict[str, str]:
     """Return the environment of a process that works on this test's database."""
     return {
         **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+        "DJANGO_SETTINGS_MODULE": settings_module,
         "PYTHONPATH": str(ROOT),
         "WFE_TEST_BACKEND": settings.BACKEND,
         "WFE_TEST_DATABASE_NAME": str(connection.settings_dict["NAME"]),
@@ -29,11 +29,13 @@ def environment(crash_at: str = "") -> dict[str, str]:
 
 
 @contextmanager
-def worker_process(crash_at: str = "", *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Start ``wfe_worker``; ``crash_at`` is ``point:n[:action]``. It is gone when the block ends, one way or another."""
+def worker_process(
+    crash_at: str = "", *options: str, settings_module: str = "tests.faults.settings"
+) -> Iterator[subprocess.Popen[str]]:
+    """Start ``wfe_worker``; ``crash_at`` is ``point:n[:action]``. However the block ends, the process is gone."""
     process = subprocess.Popen(
         [sys.executable, "-m", "django", "wfe_worker", "--grace", "5", *options],
-        env=environment(crash_at),
+        env=environment(crash_at, settings_module),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

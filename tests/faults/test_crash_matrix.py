@@ -101,7 +101,8 @@ def test_a_worker_that_dies_while_it_gives_stages_back_loses_nothing() -> None:
 def test_a_zombie_that_wakes_after_its_lease_writes_nothing() -> None:
     with registry_override(crashing):
         run = create_run(crashing, "input")
-    with worker_process(f"{points.COMPLETE_BEFORE}:1:stop") as zombie:
+    # It must not be stopped in the middle of a tick that reaps its own stage, holding the run's lock.
+    with worker_process(f"{points.COMPLETE_BEFORE}:1:stop", "--no-orchestrator") as zombie:
         until(lambda: StageRun.objects.filter(status="RUNNING").exists(), "a stage runs")
         with worker_process() as healthy:
             until(lambda: finished(run), "the run ends under a healthy worker")

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tests.invariants import check_all
@@ -18,9 +18,9 @@ from tests.workflows import Broken, Number, chain, fan
 from workflow_engine import cancel_run, create_run, run_and_wait
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions import Retry, StageContext, define_workflow, stage
+from workflow_engine.definitions.results import RunCancelledError
 from workflow_engine.errors import InvalidTransition, WaitTimeout
 from workflow_engine.executors.held import Held, Lease
-from workflow_engine.definitions.results import RunCancelledError
 from workflow_engine.hosts.taking import Taker
 from workflow_engine.hosts.worker import Worker, WorkerOptions
 from workflow_engine.models import StageAttempt, StageRun, WorkerHeartbeat, WorkflowLog, WorkflowRun
@@ -200,11 +200,18 @@ def test_a_body_over_its_time_is_fenced_off_and_its_slot_is_free_again(known: An
     check_all()
 
 
-def test_a_body_that_leaves_a_transaction_or_a_broken_connection_harms_no_other(known: Any) -> None:
-    @stage("messy")
+@pytest.mark.parametrize("mess", ["autocommit", "atomic", "error"])
+def test_a_body_that_leaves_a_transaction_or_a_broken_connection_harms_no_other(known: Any, mess: str) -> None:
+    @stage("messy", retry=Retry(max_attempts=1))
     def messy(ctx: StageContext[None]) -> None:
-        connection.set_autocommit(False)
+        if mess == "autocommit":
+            connection.set_autocommit(False)
+        elif mess == "atomic":
+            transaction.atomic().__enter__()
         WorkflowLog.objects.exists()
+        if mess == "error":
+            with connection.cursor() as cursor:
+                cursor.execute("no such statement")
 
     @stage("clean")
     def clean(ctx: StageContext[None]) -> bool:
@@ -336,5 +343,5 @@ def test_the_connections_of_worker_threads_are_closed_at_the_end(known: Any) -> 
     with working():
         until(lambda: not WorkflowRun.objects.open().exists(), "the run has ended")
 
-    assert not any(thread.name.startswith("wfe-") and thread.is_alive() for thread in threading.enumerate())
+    until(lambda: not any(thread.name.startswith("wfe-") for thread in threading.enumerate()), "all threads have ended")
     assert connections["default"].connection is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.db import connections, reset_queries
 
 logger = logging.getLogger(__name__)
 Task = Callable[[], None]
+STOP_SECONDS = 1.0
 
 
 class ThreadPool:
@@ -43,11 +45,14 @@ class ThreadPool:
             return len(self._given_up)
 
     def stop(self) -> None:
-        """End idle threads; busy ones end after their task."""
+        """End idle threads, waiting a moment for them; busy ones end after their task."""
         with self._lock:
-            count = len(self._threads)
-        for _ in range(count):
+            threads = list(self._threads)
+        for _ in threads:
             self._tasks.put(None)
+        end = time.monotonic() + STOP_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _spawn(self) -> None:
         thread = threading.Thread(target=self._run, name="wfe-stage", daemon=True)
@@ -77,7 +82,13 @@ class ThreadPool:
 def tidy_connections() -> None:
     """Close what a body left broken or in a transaction; keep the good ones open for the next stage."""
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block or not connection.get_autocommit() or connection.errors_occurred:
+        left_open = connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
+        if left_open:
+            # In a block Django would keep the connection to roll it back; this one is given up whole.
+            connection.in_atomic_block = False
             connection.close()
+            del connections[connection.alias]
+        elif connection.errors_occurred:
+            connection.close_if_unusable_or_obsolete()
     if settings.DEBUG:
         reset_queries()

@@ -18,6 +18,8 @@ from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import Finished, FinishStages, Outcome
 from workflow_engine.kernel.started import StartedStage
 
+from .pool import tidy_connections
+
 logger = logging.getLogger(__name__)
 # A thread goes on with the same run for this long; then waiting work of higher rank has its turn.
 CHAIN_STAGES, CHAIN_SECONDS = 100, 2.0
@@ -68,6 +70,8 @@ class Runner:
         following: Held | None = None
         try:
             result = self._executor.run(held)
+            # Before the finish: in a transaction that the body left open it would never be committed.
+            tidy_connections()
             if held.lost.is_set():
                 logger.info("result dropped run=%s stage=%s", held.stage.run_id, held.stage.stage_id)
                 return None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, cast
 
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 
 from workflow_engine.bootstrap import create_run, get_kernel
 from workflow_engine.definitions import Workflow
@@ -23,6 +25,7 @@ from workflow_engine.statuses import RunStatus
 
 from .worker import Worker, WorkerOptions
 
+logger = logging.getLogger(__name__)
 LOOK_EVERY_SECONDS = 0.1
 
 
@@ -81,12 +84,7 @@ def run_and_wait(
         InvalidTransition: called in a transaction, where nobody else could see the run.
         WaitTimeout: the run has not ended in time; ``run_id`` says which.
     """
-    kernel = get_kernel()
-    if connections[kernel.ports.using].in_atomic_block:
-        raise InvalidTransition(
-            "run_and_wait() was called inside a transaction, so nobody can see the run before it commits. "
-            "Call it outside, or create_run() inside and wait after the commit."
-        )
+    _refuse_transaction()
     run = create_run(workflow, input, **options)
     return wait_for(run.pk, timeout=timeout, on_change=on_change, host=host)
 
@@ -99,16 +97,12 @@ def wait_for(
     host: bool = False,
 ) -> RunResult[Any]:
     """Wait for a run that exists; arguments and errors as of ``run_and_wait``."""
+    _refuse_transaction()
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     end = None if seconds is None else time.monotonic() + seconds
-    worker = Worker(get_kernel(), WorkerOptions(name=f"wait:{run_id}", run_id=run_id)) if host else None
-    thread = threading.Thread(target=worker.run, name="wfe-wait", daemon=True) if worker else None
-    if thread is not None:
-        thread.start()
-    try:
+    with _hosting(run_id) if host else nullcontext():
         before = None
-        while True:
-            seen = look(run_id)
+        for seen in _looks(run_id):
             if seen != before and on_change is not None:
                 on_change(seen)
             before = seen
@@ -116,11 +110,52 @@ def wait_for(
                 return result_of(_load(run_id))
             if end is not None and time.monotonic() >= end:
                 raise WaitTimeout(run_id, cast(float, seconds))
-            time.sleep(LOOK_EVERY_SECONDS)
+    raise AssertionError("unreachable")
+
+
+def _refuse_transaction() -> None:
+    if connections[get_kernel().ports.using].in_atomic_block:
+        raise InvalidTransition(
+            "run_and_wait() was called inside a transaction, so nobody can see the run before it commits. "
+            "Call it outside, or create_run() inside and wait after the commit."
+        )
+
+
+@contextmanager
+def _hosting(run_id: uuid.UUID) -> Iterator[None]:
+    """Drive the run in a thread of this process; who leaves early gives it back at once, unless interrupted by hand."""
+    worker = Worker(get_kernel(), WorkerOptions(name=f"wait:{run_id}", run_id=run_id))
+    thread = threading.Thread(target=worker.run, name="wfe-wait", daemon=True)
+    thread.start()
+    try:
+        yield
+    except WaitTimeout:
+        worker.stop()
+        raise
     finally:
-        if worker is not None and thread is not None:
-            worker.stop()
+        worker.stop()
+        try:
             thread.join(worker.grace + 5)
+        except KeyboardInterrupt:
+            # The second one: give back what runs and leave.
+            worker.stop()
+            thread.join(5)
+            raise
+
+
+def _looks(run_id: uuid.UUID) -> Iterator[RunSnapshot]:
+    """Look at the run ten times a second; a database that is away is waited for, and that is said once."""
+    away = False
+    while True:
+        try:
+            yield look(run_id)
+            away = False
+        except (OperationalError, InterfaceError) as error:
+            if not away:
+                logger.warning("waiting for the database run=%s error=%s", run_id, error)
+            away = True
+            connections[get_kernel().ports.using].close()
+        time.sleep(LOOK_EVERY_SECONDS)
 
 
 def look(run_id: uuid.UUID) -> RunSnapshot:

@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from django.db import connections
+
 from workflow_engine.conf import get_setting
 from workflow_engine.errors import WorkflowEngineError
 from workflow_engine.executors.held import HeldStages, Lease
@@ -83,6 +85,7 @@ class Worker:
             pool.stop()
             writer.stop()
             self._say_goodbye()
+            connections.close_all()
             logger.info("worker stopped worker=%s finished=%s", self.id, self.runner.finished)
         return self.runner.finished
 

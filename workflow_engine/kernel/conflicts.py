@@ -20,6 +20,7 @@ _LOST_WORDS = (
     "starting up",
     "could not connect",
     "timeout expired",
+    "unable to open",
 )
 
 

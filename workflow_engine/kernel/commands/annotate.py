@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload, RunNotFound
+from workflow_engine.ids import uuid7
 from workflow_engine.kernel.events import AnnotationCreated
 from workflow_engine.kernel.payloads import check_column
 from workflow_engine.kernel.ports import Ports
@@ -51,7 +52,9 @@ def annotate(command: Annotate, ports: Ports, causation_id: uuid.UUID) -> Annota
         check_annotation(key, value)
     if command.idempotency_key is not None and not 0 < len(command.idempotency_key) <= MAX_KEY_LENGTH:
         raise InvalidInput("an annotation", [FieldError("idempotency_key", "must be text of 1 to 200 characters")])
-    stored = transact(ports, causation_id, lambda work: _annotate(work, command))
+    # Chosen before the transaction, so that a try whose COMMIT was not answered can be recognised.
+    ids = {key: uuid7() for key, value in command.values.items() if value is not None}
+    stored = transact(ports, causation_id, lambda work: _annotate(work, command, ids))
     if stored is None:
         raise RunNotFound(command.run_id)
     return AnnotateResult(stored=stored)
@@ -68,12 +71,14 @@ def check_annotation(key: Any, value: Any) -> None:
         raise InvalidInput("an annotation", [FieldError(error.path, error.problem)]) from error
 
 
-def _annotate(work: UnitOfWork, command: Annotate) -> int | None:
+def _annotate(work: UnitOfWork, command: Annotate, ids: Mapping[str, uuid.UUID]) -> int | None:
     using = work.ports.using
     run = work.lock_run(command.run_id)
     if run is None:
         return None
-    values = {key: value for key, value in command.values.items() if value is not None}
+    values = {key: command.values[key] for key in ids}
+    if work.repeated and (mine := WorkflowAnnotation.objects.using(using).filter(pk__in=ids.values()).count()):
+        return mine
     if command.idempotency_key is not None:
         known = WorkflowAnnotation.objects.using(using).filter(
             run=run, key__in=list(values), idempotency_key=command.idempotency_key
@@ -82,6 +87,7 @@ def _annotate(work: UnitOfWork, command: Annotate) -> int | None:
             del values[key]
     WorkflowAnnotation.objects.using(using).bulk_create(
         WorkflowAnnotation(
+            pk=ids[key],
             run_id=run.pk,
             generation=run.generation,
             key=key,

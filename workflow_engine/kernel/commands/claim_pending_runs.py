@@ -13,11 +13,11 @@ from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import Starter, open_group
 from workflow_engine.kernel.events import RunFailed, RunStarted
 from workflow_engine.kernel.ports import Ports
-from workflow_engine.kernel.started import InputReference, StartedStage, plan_group
+from workflow_engine.kernel.started import InputReference, StartedStage, plan_group, started_from
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import WorkflowRun
+from workflow_engine.models import OutboxEvent, StageRun, WorkflowRun
 from workflow_engine.models.base import lock_rows
-from workflow_engine.statuses import RunStatus
+from workflow_engine.statuses import RunStatus, StageStatus
 
 from .base import Command, handles
 
@@ -73,6 +73,8 @@ def _claim_one(
     seen: list[uuid.UUID] = []
 
     def step(work: UnitOfWork, leftovers: bool = False) -> tuple[uuid.UUID, list[StartedStage], bool] | None:
+        if work.repeated and seen and (mine := _claimed_before(work, seen[0], starter)) is not None:
+            return mine
         run = _lock_next(work, command.run_id or (seen[0] if seen else None))
         if run is None:
             return None
@@ -98,6 +100,20 @@ def _claim_one(
         logger.exception("claim failed run=%s", seen[0])
         message = f"{type(error).__name__}: {error}"[:2000]
         return transact(ports, causation_id, lambda work: _fail_claim(work, seen[0], message))
+
+
+def _claimed_before(
+    work: UnitOfWork, run_id: uuid.UUID, starter: Starter | None
+) -> tuple[uuid.UUID, list[StartedStage], bool] | None:
+    """Return what an earlier try of this command has claimed, if its COMMIT landed although nobody was told."""
+    run = work.lock_run(run_id)
+    using, mine = work.ports.using, {"run": run_id, "type": RunStarted.type, "causation_id": work.causation_id}
+    if run is None or not OutboxEvent.objects.using(using).filter(**mine).exists():
+        return None
+    worker_id = starter.worker_id if starter else None
+    rows = StageRun.objects.using(using).filter(run=run, status=StageStatus.RUNNING, worker=worker_id)
+    reference = InputReference({"input": run.data.input})
+    return run_id, [started_from(row, run, reference) for row in rows], True
 
 
 def _lock_next(work: UnitOfWork, run_id: uuid.UUID | None) -> WorkflowRun | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 
 from workflow_engine.kernel import points
@@ -38,7 +39,7 @@ def release_stages(command: ReleaseStages, ports: Ports, causation_id: uuid.UUID
         pk__in=list(command.tokens), worker=command.worker_id, status=StageStatus.RUNNING
     )
     held = [row for row in rows.order_by("run_id", "id") if row.token == command.tokens[row.pk]]
-    released = [row.pk for row in held if transact(ports, causation_id, lambda work, r=row: _release(work, r))]  # type: ignore[misc]
+    released = [row.pk for row in held if transact(ports, causation_id, lambda work, r=row: _release(work, copy(r)))]  # type: ignore[misc]
     return ReleaseStagesResult(released=tuple(released))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -85,9 +86,11 @@ def _candidates(command: StartStages, ports: Ports) -> list[StageRun]:
 
 
 def _start_in_run(
-    command: StartStages, ports: Ports, causation_id: uuid.UUID, run_id: uuid.UUID, rows: list[StageRun]
+    command: StartStages, ports: Ports, causation_id: uuid.UUID, run_id: uuid.UUID, candidates: list[StageRun]
 ) -> StartStagesResult:
     def step(work: UnitOfWork) -> StartStagesResult:
+        # Copies: a try that is rolled back must not have changed what the next one begins with.
+        rows = [copy(row) for row in candidates]
         run = work.lock_run(run_id, skip_locked=not work.repeated)
         if run is None or run.status != RunStatus.RUNNING or run.paused_at is not None:
             return StartStagesResult(dropped=len(rows))
