@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from tests.admin.conftest import ATTACK, list_url, page_url
+from workflow_engine.admin.base import CappedPaginator, ReadOnlyAdmin
+from workflow_engine.kernel import Kernel
+from workflow_engine.kernel.commands.beat import Beat, WorkerFacts
+from workflow_engine.models import RunData, WorkerHeartbeat, WorkflowLog, WorkflowRun
+from workflow_engine.testing import FakeClock
+
+MODELS = [
+    "workflowrun",
+    "stagerun",
+    "stageattempt",
+    "workflowlog",
+    "workflowartifact",
+    "workflowannotation",
+    "outboxevent",
+    "idempotencykey",
+    "workerheartbeat",
+]
+
+
+@pytest.fixture
+def full(make_run: Any, kernel: Any) -> WorkflowRun:
+    """Put at least one row into every table."""
+    facts = WorkerFacts(
+        id=uuid.uuid4(), name="w1", host="h", pid=1, version="1", slots=4, workflows=("notes",), queues=("mail",)
+    )
+    kernel.dispatch(Beat(worker=facts, running={}))
+    run: WorkflowRun = make_run(options={"idempotency_key": "k", "annotations": {"by": ATTACK}})
+    return run
+
+
+def test_every_model_of_the_app_but_the_side_row_of_runs_has_a_page() -> None:
+    registered = {model for model in admin.site._registry if model._meta.app_label == "workflow_engine"}
+
+    hidden = set(apps.get_app_config("workflow_engine").get_models()) - registered
+
+    assert {model._meta.model_name for model in hidden} <= {"rundata"}
+    assert all(isinstance(admin.site._registry[model], ReadOnlyAdmin) for model in registered)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_list_and_a_row_are_shown_and_nothing_of_them_is_markup(model: str, full: WorkflowRun, chief: Client) -> None:
+    row = apps.get_model("workflow_engine", model).objects.order_by("-pk").first()
+
+    answers = [chief.get(list_url(model)), chief.get(page_url(row))]
+
+    for answer in answers:
+        assert answer.status_code == 200
+        assert ATTACK not in answer.content.decode()
+        assert " style=" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nobody_adds_changes_or_deletes_rows(model: str, full: WorkflowRun, chief: Client) -> None:
+    row = apps.get_model("workflow_engine", model).objects.first()
+    page = page_url(row)
+
+    statuses = [
+        chief.get(list_url(model) + "add/").status_code,
+        chief.post(page, {}).status_code,
+        chief.post(page.replace("change/", "delete/"), {"post": "yes"}).status_code,
+        chief.post(
+            list_url(model), {"action": "delete_selected", "_selected_action": [row.pk], "index": 0}
+        ).status_code,
+    ]
+
+    assert statuses == [403, 403, 403, 403]
+    assert type(row).objects.filter(pk=row.pk).exists()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_staff_without_the_view_permission_sees_nothing(
+    model: str, full: WorkflowRun, staff: Callable[..., Client]
+) -> None:
+    row = apps.get_model("workflow_engine", model).objects.first()
+    client = staff()
+
+    assert client.get(list_url(model)).status_code == 403
+    assert client.get(page_url(row)).status_code == 403
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_list_asks_the_database_as_often_for_many_rows_as_for_one(
+    model: str, full: WorkflowRun, make_run: Callable[..., Any], kernel: Kernel, chief: Client
+) -> None:
+    # Filled by the first request of a process, whatever it shows.
+    ContentType.objects.get_for_model(WorkflowRun)
+    with CaptureQueriesContext(
+        connection,
+    ) as one:
+        chief.get(list_url(model))
+    for number in range(5):
+        make_run(options={"idempotency_key": f"k{number}"}, fail=number % 2 == 0)
+        facts = WorkerFacts(id=uuid.uuid4(), name="w", host="h", pid=1, version="1", slots=1)
+        kernel.dispatch(Beat(worker=facts, running={}))
+
+    with CaptureQueriesContext(connection) as many:
+        chief.get(list_url(model))
+
+    assert len(many) == len(one)
+
+
+def test_a_list_leaves_large_columns_in_the_database(full: WorkflowRun, chief: Client) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        chief.get(list_url("workflowrun"))
+        chief.get(list_url("stageattempt"))
+
+    text = " ".join(query["sql"] for query in queries)
+    assert all(column not in text for column in ('"input"', '"config"', '"traceback"', "`input`", "`traceback`"))
+
+
+def test_runs_are_found_by_their_exact_id_only(make_run: Callable[..., Any], chief: Client) -> None:
+    run, other = make_run(), make_run()
+
+    found = chief.get(list_url("workflowrun"), {"q": f" {run.pk} "}).content.decode()
+    nothing = chief.get(list_url("workflowrun"), {"q": "notes"})
+
+    assert str(run.pk) in found
+    assert str(other.pk) not in found
+    assert nothing.context["cl"].result_count == 0
+
+
+def test_logs_are_found_by_the_id_of_their_run(make_run: Callable[..., Any], chief: Client) -> None:
+    run, other = make_run(), make_run()
+
+    page = chief.get(list_url("workflowlog"), {"q": str(run.pk)}).content.decode()
+
+    assert WorkflowLog.objects.count() == 2
+    assert page_url(run) in page
+    assert page_url(other) not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ({}, 2),
+        ({"status__exact": "COMPLETED"}, 1),
+        ({"status__exact": "FAILED"}, 1),
+        ({"status__exact": "PENDING"}, 0),
+        ({"workflow": "notes"}, 2),
+        ({"created": "older"}, 0),
+        ({"created": "nonsense"}, 2),
+        ({"o": "3.-1"}, 2),
+    ],
+)
+def test_runs_are_filtered(query: Any, count: int, make_run: Callable[..., Any], chief: Client) -> None:
+    make_run()
+    make_run(fail=True)
+
+    answer = chief.get(list_url("workflowrun"), query)
+
+    assert answer.context["cl"].result_count == count
+
+
+@pytest.mark.parametrize(("choice", "days"), [("hour", [0]), ("week", [0, 2]), ("month", [0, 2, 20]), ("older", [40])])
+def test_runs_are_filtered_by_their_age(
+    choice: str, days: Any, chief: Client, kernel: Kernel, clock: FakeClock
+) -> None:
+    expected = {_run_of_age(clock.now(), age).pk: age for age in (0, 2, 20, 40)}
+
+    answer = chief.get(list_url("workflowrun"), {"created": choice})
+
+    assert sorted(expected[run.pk] for run in answer.context["cl"].result_list) == days
+
+
+def _run_of_age(now: Any, days: int) -> WorkflowRun:
+    when = now - timedelta(days=days, minutes=1)
+    pk = uuid.UUID(int=int(when.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62)
+    run = WorkflowRun.objects.create(id=pk, workflow="notes", created_at=when, due_at=when, rank_at=when)
+    RunData.objects.create(run=run, plan={"groups": []}, config={}, input={"json": "null"})
+    return run
+
+
+def test_the_count_of_a_list_stops_at_a_limit(make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        make_run(drain=False)
+    monkeypatch.setattr(CappedPaginator, "cap", 2)
+
+    pages = CappedPaginator(WorkflowRun.objects.order_by("-pk"), 50)
+
+    assert pages.count == 2
+
+
+def test_a_worker_without_a_valid_lease_is_shown_as_lost(full: WorkflowRun, chief: Client) -> None:
+    WorkerHeartbeat.objects.update(lease_until=WorkerHeartbeat.objects.get().started_at - timedelta(days=1))
+
+    assert "Lost" in chief.get(list_url("workerheartbeat")).content.decode()

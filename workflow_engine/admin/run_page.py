@@ -1,0 +1,170 @@
+"""What the page of one run shows: a fixed number of queries, and of rows, however large the run is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.template.defaultfilters import filesizeformat
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from workflow_engine.definitions import get_workflow
+from workflow_engine.errors import WorkflowNotFound
+from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models.waiting import error_text, waiting_reason
+from workflow_engine.statuses import DONE_STAGE, FINISHED_STAGE, RunStatus, StageStatus
+
+from .annotations import said
+from .artifacts import download_url
+from .columns import bar, chip, compact, cut, envelope_text, pretty, short, span
+from .graph import draw, nodes_of
+
+MOST_STAGES = 500
+MOST_ROWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of a table: its model instance, and what its cells say."""
+
+    row: Any
+    chip: SafeString
+    cells: dict[str, Any]
+
+
+def run_page(run: WorkflowRun, *, now: datetime, see_payloads: bool) -> dict[str, Any]:
+    """Return the template's context."""
+    stages = list(_stages(run)[: MOST_STAGES + 1])
+    return {
+        "name": _name(run),
+        "state": chip(run.status, run.get_status_display()),
+        "is_paused": run.paused_at is not None and not run.is_finished,
+        "progress": _progress(run, stages),
+        "waiting": waiting_reason(run, now),
+        "facts": _facts(run, now),
+        "graph": draw(
+            nodes_of(run.plan, stages, _notes(stages, now)),
+            title=_("Stages of the run, group by group"),
+        ),
+        "stages": [_stage(row, now) for row in stages[:MOST_STAGES]],
+        "more_stages": len(stages) > MOST_STAGES,
+        "most_rows": MOST_ROWS,
+        "attempts": [_attempt(row) for row in _last(run, "attempts", "traceback")],
+        "logs": [_log(row) for row in _last(run, "logs")],
+        "events": [{"row": row, "payload": _details(row)} for row in _last(run, "events", order="sequence")],
+        "artifacts": [_artifact(row, see_payloads) for row in _last(run, "artifacts")],
+        "annotations": [{"row": row, "value": compact(said(row))} for row in _last(run, "annotations")],
+        "payloads": _payloads(run) if see_payloads else None,
+    }
+
+
+def _stages(run: WorkflowRun) -> QuerySet[StageRun]:
+    rows = StageRun.objects.using(run._state.db).current().filter(run=run).in_order()
+    return rows.defer("config", "output")
+
+
+def _last(run: WorkflowRun, name: str, *unread: str, order: str = "pk") -> list[Any]:
+    """Return the last rows of a table of the run, the oldest first."""
+    return list(getattr(run, name).order_by(f"-{order}").defer(*unread)[:MOST_ROWS])[::-1]
+
+
+def _name(run: WorkflowRun) -> str:
+    try:
+        return get_workflow(run.workflow).name
+    except WorkflowNotFound:
+        return run.workflow
+
+
+def _progress(run: WorkflowRun, stages: list[StageRun]) -> SafeString:
+    total = sum(len(group["stages"]) for group in run.plan["groups"])
+    done = len({row.stage for row in stages} - {row.stage for row in stages if row.status not in DONE_STAGE})
+    return bar(done, total, _("%(done)d of %(total)d stages") % {"done": done, "total": total})
+
+
+def _facts(run: WorkflowRun, now: datetime) -> list[tuple[str, Any]]:
+    """Return what there is to say of the run; what has no value is left out."""
+    subject = f"{run.subject_type} {run.subject_id}" if run.subject_type_id else ""
+    facts = [
+        (_("Workflow"), run.workflow),
+        (_("Version"), run.version),
+        (_("Priority"), str(run.priority)),
+        (_("Generation"), str(run.generation) if run.generation else ""),
+        (_("Created by"), run.data.created_by),
+        (_("Created"), run.created_at),
+        (_("Due"), run.due_at if run.due_at > run.created_at else None),
+        (_("Started"), run.started_at),
+        (_("Finished"), run.finished_at),
+        (_("Duration"), span(run.started_at, run.finished_at or now) if run.started_at else ""),
+        (_("Subject"), subject),
+        (_("Reason for cancelling"), run.data.cancel_reason),
+        (_("Metadata"), compact(run.metadata)),
+    ]
+    return [(label, value) for label, value in facts if value]
+
+
+def _notes(stages: list[StageRun], now: datetime) -> dict[str, str]:
+    """Return what the graph says behind a stage's status: its time, or when it is tried again."""
+    notes = {}
+    for row in stages:
+        if row.status in (*FINISHED_STAGE, StageStatus.RUNNING):
+            notes[row.stage] = span(row.started_at, row.finished_at or now) if row.started_at else ""
+        elif row.due_at > now:
+            notes[row.stage] = _("in %(span)s") % {"span": span(now, row.due_at)}
+    return notes
+
+
+def _stage(row: StageRun, now: datetime) -> Line:
+    running = row.status == StageStatus.RUNNING
+    # Once a stage has ended, how far its body had said to be is misleading.
+    progress = (row.progress or {}) if running else {}
+    cells = {
+        "duration": span(row.started_at, row.finished_at or (now if running else None)),
+        "progress": bar(progress.get("percent", 0), 100, f"{progress.get('percent', 0):.0f} %") if progress else "",
+        "message": cut(str(progress.get("message", ""))),
+        "error": error_text(row.error) if row.error else "",
+        "metrics": compact(row.metrics),
+        "item": "" if row.item_index is None else row.item_index,
+    }
+    return Line(row, chip(row.status, row.get_status_display()), cells)
+
+
+def _attempt(row: Any) -> Line:
+    error = {"class": row.error_class, "code": row.error_code, "message": row.error_message}
+    cells = {
+        "duration": span(row.started_at, row.finished_at),
+        "error": error_text(error) if row.error_code else "",
+        "worker": short(row.worker),
+    }
+    return Line(row, chip(row.outcome, row.get_outcome_display()), cells)
+
+
+def _log(row: Any) -> Line:
+    return Line(row, chip(row.level, row.get_level_display()), {"fields": compact(row.fields)})
+
+
+def _details(event: Any) -> str:
+    """Return the payload without what stands elsewhere on the page, or says nothing to people."""
+    known = ("workflow_id", "stage_id", "stage_run_id", "token")
+    return compact({key: value for key, value in event.payload.items() if key not in known})
+
+
+def _artifact(row: Any, see_payloads: bool) -> dict[str, Any]:
+    return {"row": row, "size": filesizeformat(row.size), "url": download_url(row.pk) if see_payloads else ""}
+
+
+def _payloads(run: WorkflowRun) -> list[tuple[str, str]]:
+    """Return input, config and outputs as JSON text. What lies in the blob store is named, not loaded."""
+    found = [(_("Input"), envelope_text(run.data.input))]
+    if run.data.config:
+        found.append((_("Config"), pretty(run.data.config)))
+    if run.status != RunStatus.COMPLETED or not run.plan["groups"]:
+        return found
+    last = [item["id"] for item in run.plan["groups"][-1]["stages"]]
+    rows = StageRun.objects.using(run._state.db).current().filter(run=run, stage__in=last, status__in=DONE_STAGE)
+    for stage_id, output in rows.in_order().values_list("stage", "output")[:MOST_ROWS]:
+        title = _("Output") if len(last) == 1 else _("Output of %(stage)s") % {"stage": stage_id}
+        found.append((title, envelope_text(output)))
+    return found

@@ -1,0 +1,72 @@
+"""Stage runs: the units of work of runs."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from workflow_engine.models import StageRun
+from workflow_engine.models.waiting import error_text
+
+from .base import ReadOnlyAdmin, now
+from .columns import MISSING, chip, envelope_text, json_block, run_link, short, span
+
+
+@admin.register(StageRun)
+class StageRunAdmin(ReadOnlyAdmin):
+    list_display = ("stage", "state", "run_page", "attempt", "held_by", "due_at", "duration", "problem")
+    list_filter = ("status",)
+    search_fields = ("id", "run_id")
+    search_help_text = _("The exact id of a stage run or run")
+    unread = ("config", "output", "metrics", "progress")
+    fields = (
+        ("stage", "state"),
+        "run_page",
+        ("group_number", "stage_number", "generation"),
+        ("queue", "priority"),
+        ("attempt", "failures", "crashes", "suspect"),
+        ("due_at", "started_at", "finished_at", "duration"),
+        "worker",
+        "problem",
+        "figures",
+        "advance",
+    )
+    payload_fields = ("settings", "result")
+
+    @admin.display(description=_("status"))
+    def state(self, row: StageRun) -> SafeString:
+        return chip(row.status, row.get_status_display())
+
+    @admin.display(description=_("duration"))
+    def duration(self, row: StageRun) -> str:
+        return span(row.started_at, row.finished_at or now())
+
+    @admin.display(description=_("error"))
+    def problem(self, row: StageRun) -> str:
+        return error_text(row.error) if row.error else MISSING
+
+    @admin.display(description=_("worker"))
+    def held_by(self, row: StageRun) -> str:
+        return short(row.worker)
+
+    @admin.display(description=_("metrics"))
+    def figures(self, row: StageRun) -> str:
+        return json_block(row.metrics)
+
+    @admin.display(description=_("progress"))
+    def advance(self, row: StageRun) -> str:
+        return json_block(row.progress)
+
+    @admin.display(description=_("config"))
+    def settings(self, row: StageRun) -> str:
+        return json_block(row.config)
+
+    @admin.display(description=_("output"))
+    def result(self, row: StageRun) -> str:
+        return format_html('<pre class="wfe-json">{}</pre>', envelope_text(row.output))
+
+    @admin.display(description=_("run"))
+    def run_page(self, row: StageRun) -> str:
+        return run_link(row.run_id)

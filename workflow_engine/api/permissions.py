@@ -1,0 +1,30 @@
+"""Who may do what: Django's model permissions. What a view does not name is closed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+VIEW, ADD = "workflow_engine.view_workflowrun", "workflow_engine.add_workflowrun"
+CANCEL, PAYLOAD = "workflow_engine.cancel_workflowrun", "workflow_engine.view_payload"
+
+
+class EnginePermission(BasePermission):
+    """Asks for the permission that the view's ``needs`` names for the method; a handler without one is closed."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        user = request.user
+        if not (user and user.is_authenticated):
+            return False
+        method = (request.method or "").lower()
+        if method not in view.http_method_names or not hasattr(view, method):
+            return True  # to be answered with 405
+        needed = view.needs.get("get" if method == "head" else method)
+        return needed is not None and user.has_perm(needed)
+
+
+def may_see_payloads(request: Request) -> bool:
+    """Inputs and outputs are for users with ``workflow_engine.view_payload``."""
+    return bool(request.user.has_perm(PAYLOAD))

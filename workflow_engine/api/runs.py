@@ -1,0 +1,154 @@
+"""``runs/``: list, create, look at, cancel."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from workflow_engine.bootstrap import actor_name, create_run, get_kernel
+from workflow_engine.conf import get_setting
+from workflow_engine.definitions.stages import MAX_ID_LENGTH
+from workflow_engine.errors import (
+    FieldError,
+    InvalidConfig,
+    InvalidInput,
+    InvalidPayload,
+    RunNotFound,
+    WorkflowNotFound,
+)
+from workflow_engine.kernel.commands import CancelRun
+from workflow_engine.kernel.payloads import check_column, check_json
+from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models.runs import WorkflowRunQuerySet
+from workflow_engine.models.waiting import waiting_reason
+from workflow_engine.statuses import RunStatus
+
+from .base import EngineView
+from .bodies import Cancellation, NewRun, read_idempotency_key
+from .pages import RunPages, read_choices
+from .payloads import show_input, show_output
+from .permissions import ADD, CANCEL, VIEW, may_see_payloads
+from .problems import InvalidBody
+from .serializers import RunSerializer, StageSummarySerializer
+
+MOST_STAGES = 1000
+
+
+class RunList(EngineView):
+    needs = {"get": VIEW, "post": ADD}
+
+    def get(self, request: Request) -> Response:
+        """Return runs, newest first; ``?workflow=a,b&status=FAILED&status=CANCELLED&limit=50``."""
+        rows = runs()
+        if statuses := read_choices(request, "status", RunStatus.values):
+            rows = rows.filter(status__in=statuses)
+        if workflows := _workflow_ids(request):
+            rows = rows.filter(workflow__in=workflows)
+        pages = RunPages()
+        found: Any = pages.paginate_queryset(rows, request, view=self)
+        return pages.get_paginated_response(RunSerializer(found, many=True).data)
+
+    def post(self, request: Request) -> Response:
+        """Create a run: 201 with its ``Location``; 200 if the ``Idempotency-Key`` was used for it before."""
+        key = read_idempotency_key(request.headers.get("Idempotency-Key"))
+        run = self._create(request, self.read_body(NewRun), key)
+        headers = {"Location": self.address("run", run_id=run.pk)}
+        if not run.was_created:
+            headers["Idempotency-Replayed"] = "true"
+        return Response(RunSerializer(run).data, status=201 if run.was_created else 200, headers=headers)
+
+    def _create(self, request: Request, body: NewRun, key: str | None) -> WorkflowRun:
+        _check_values(body)
+        try:
+            return create_run(
+                body.workflow_id,
+                body.input,
+                config=body.config,
+                priority=body.priority,
+                metadata=body.metadata,
+                annotations=body.annotations,
+                run_at=body.run_at,
+                idempotency_key=key,
+                idempotency_scope=f"user:{request.user.pk}",
+                actor=request.user,
+            )
+        except WorkflowNotFound as error:
+            problem = FieldError("workflow_id", "no workflow of this id is registered here", "unknown")
+            raise InvalidBody([problem], code=error.code) from error
+        except (InvalidInput, InvalidConfig) as error:
+            field = "input" if isinstance(error, InvalidInput) else "config"
+            raise InvalidBody([_under(field, item) for item in error.errors], code=error.code) from error
+        except WorkflowRun.DoesNotExist as error:
+            # The key outlived the run it made.
+            raise RunNotFound("of this idempotency key") from error
+
+
+class RunDetail(EngineView):
+    needs = {"get": VIEW}
+
+    def get(self, request: Request, run_id: uuid.UUID) -> Response:
+        """Return a run, why it waits, and its stages; ``input`` and ``output`` for holders of ``view_payload``."""
+        run = find_run(run_id, "data")
+        rows = StageRun.objects.using(run._state.db).current().filter(run=run).in_order().defer("config", "output")
+        body = {
+            **RunSerializer(run).data,
+            "waiting": waiting_reason(run, get_kernel().ports.clock.now()),
+            "stages": StageSummarySerializer(list(rows[:MOST_STAGES]), many=True).data,
+        }
+        if may_see_payloads(request):
+            body |= {"input": show_input(run), "output": show_output(run)}
+        return Response(body)
+
+
+class RunCancel(EngineView):
+    needs = {"post": CANCEL}
+
+    def post(self, request: Request, run_id: uuid.UUID) -> Response:
+        """Cancel a run: ``{"reason"?}`` -> ``{"cancelled", "status"}``; ``cancelled`` is false if it had ended."""
+        body = self.read_body(Cancellation)
+        _check({"reason": body.reason})
+        command = CancelRun(run_id=run_id, reason=body.reason, actor=actor_name(request.user))
+        result = get_kernel().dispatch(command)
+        return Response({"cancelled": result.cancelled, "status": result.status})
+
+
+def runs() -> WorkflowRunQuerySet:
+    return WorkflowRun.objects.using(get_setting("DATABASE"))
+
+
+def find_run(run_id: uuid.UUID, *related: str) -> WorkflowRun:
+    """Return the run. Raises ``RunNotFound``."""
+    rows = runs().select_related(*related) if related else runs()
+    run = rows.filter(pk=run_id).first()
+    if run is None:
+        raise RunNotFound(run_id)
+    return run
+
+
+def _workflow_ids(request: Request) -> list[str]:
+    """Return the ids to filter by. Text that can be no id matches no run, as an unknown id does."""
+    given = [item for text in request.query_params.getlist("workflow") for item in text.split(",") if item]
+    return [item if item.isprintable() and len(item) <= MAX_ID_LENGTH else "?" for item in given]
+
+
+def _check_values(body: NewRun) -> None:
+    """Refuse what no database stores, with the field's name."""
+    _check({"input": body.input, "config": body.config})
+    _check({"metadata": body.metadata, "annotations": body.annotations}, check_column)
+
+
+def _check(values: dict[str, Any], check: Callable[[Any], None] = check_json) -> None:
+    for name, value in values.items():
+        try:
+            check(value)
+        except InvalidPayload as error:
+            raise InvalidBody([_under(name, FieldError(error.path, error.problem, "not_storable"))]) from error
+
+
+def _under(field: str, error: FieldError) -> FieldError:
+    path = f"{field}.{error.path}" if error.path else field
+    return FieldError(path, error.message, error.code)
