@@ -142,6 +142,7 @@ def create_run(
     Raises:
         WorkflowNotFound, InvalidInput, InvalidConfig: nothing was written.
         PayloadTooLarge: the input is larger than ``MAX_PAYLOAD_BYTES``.
+        RunNotFound: the key's run was deleted.
         IdempotencyConflict, IdempotencyInProgress: the key was used for other content, or is being used.
         DatabaseConflict: inside your transaction: repeat it.
     """
@@ -160,7 +161,10 @@ def create_run(
         idempotency_scope=idempotency_scope,
     )
     result = kernel.dispatch(command)
-    run = WorkflowRun.objects.using(kernel.ports.using).select_related("data").get(pk=result.run_id)
+    run = WorkflowRun.objects.using(kernel.ports.using).select_related("data").filter(pk=result.run_id).first()
+    if run is None:
+        # The key outlived its run, which somebody has deleted.
+        raise RunNotFound(result.run_id)
     run.was_created = result.created
     return run
 

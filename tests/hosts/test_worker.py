@@ -345,3 +345,30 @@ def test_the_connections_of_worker_threads_are_closed_at_the_end(known: Any) -> 
 
     until(lambda: not any(thread.name.startswith("wfe-") for thread in threading.enumerate()), "all threads have ended")
     assert connections["default"].connection is not None
+
+
+def test_a_worker_that_could_not_beat_gives_its_stage_back_and_never_fails_it(known: Any) -> None:
+    entered, over = threading.Event(), threading.Event()
+
+    @stage("works")
+    def works(ctx: StageContext[None]) -> int:
+        if ctx.attempt == 1:
+            entered.set()
+            over.wait(30)
+        ctx.progress(50)
+        return ctx.attempt
+
+    run = create_run(known(define_workflow("w").pipe(works).build()))
+    with working() as worker:
+        assert entered.wait(30)
+        worker.lease.renewed(sent_at=-1e9)
+        over.set()
+        until(lambda: len(worker.held) == 0, "the worker has let go of the stage")
+        assert status_of(run) == "RUNNING"
+        # What it does not hold any more it gives back, at the second beat that finds it.
+        for _ in range(2):
+            worker.beat()
+        until(lambda: status_of(run) == "COMPLETED", "the run has ended")
+
+    assert [item.outcome for item in StageAttempt.objects.order_by("token")] == ["released", "completed"]
+    check_all()

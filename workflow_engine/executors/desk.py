@@ -72,8 +72,7 @@ class Desk:
 
     def metric(self, name: str, value: float) -> None:
         self._held.check()
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not fits or not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+        if not _is_finite(value) or not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
             problem = FieldError(str(name)[:MAX_NAME], f"a metric is a name and a finite number, got {value!r}"[:300])
             raise InvalidInput("a metric", [problem])
         with self._lock:
@@ -81,7 +80,9 @@ class Desk:
 
     def annotate(self, key: str, value: Any, actor: str, idempotency_key: str | None, emit_event: bool) -> None:
         self._held.check()
-        check_annotation(key, value)
+        check_annotation(key, value, actor, idempotency_key)
+        if value is None:
+            return
         with self._lock:
             self._annotations.append(AnnotationNote(key, value, actor[:150], idempotency_key, emit_event))
 
@@ -93,7 +94,7 @@ class Desk:
         digest = hashlib.sha256(content).hexdigest()
         key = self._ports.blobs.put(f"{attempt_root(self._held.stage)}artifact-{digest}", content)
         points.hit(points.BLOB_PUT)
-        kind = content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        kind = scrub(content_type or "") or mimetypes.guess_type(name)[0] or "application/octet-stream"
         with self._lock:
             self._artifacts[name] = ArtifactRef(name, key, kind[:100], len(content), digest)
         return key
@@ -134,6 +135,15 @@ class Desk:
         if not rows.exists():
             self._held.lost.set()
             self._held.check()
+
+
+def _is_finite(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _content(data: Any) -> bytes:

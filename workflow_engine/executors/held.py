@@ -42,6 +42,8 @@ class Held:
         if self.lost.is_set():
             raise RunCancelledError(f"stage {self.stage.stage_id!r}: the run was cancelled or the attempt was lost")
         if self.lease is not None and self.lease.is_over:
+            # Whether it really is lost only the database knows; the stage is given back rather than failed.
+            self.lost.set()
             raise RunCancelledError(f"stage {self.stage.stage_id!r}: this worker could not renew its lease in time")
 
 

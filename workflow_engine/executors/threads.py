@@ -87,7 +87,6 @@ class ThreadExecutor:
             data = write(stage.signature.output, output)
         except ValueMismatch as error:
             raise InvalidOutput(f"stage {stage.id!r}", error.errors) from error
-        held.check()
         root = attempt_root(held.stage)
         what = f"the output of stage {stage.id!r}"
         return pack(data, lambda digest: f"{root}output-{digest}.json", self._ports.blobs, self._ports.limits, what)

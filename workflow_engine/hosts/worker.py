@@ -130,7 +130,8 @@ class Worker:
         return loops
 
     def _take_until_stopped(self, pool: ThreadPool) -> None:
-        poll, failures = get_setting("POLL_SECONDS"), 0
+        # A little less than promised, so that the look itself and the start fit into it too.
+        poll, failures = get_setting("POLL_SECONDS") * 0.93, 0
         while not self._stopping.is_set():
             if not self.held.wait_below(self.slots, timeout=poll):
                 continue

@@ -18,7 +18,7 @@ class WorkflowAnnotation(models.Model):
     run = models.ForeignKey(WorkflowRun, on_delete=models.CASCADE, related_name="annotations", db_constraint=False)
     stage_run = models.ForeignKey(
         StageRun,
-        on_delete=models.SET_NULL,
+        on_delete=models.DO_NOTHING,
         null=True,
         related_name="annotations",
         db_constraint=False,

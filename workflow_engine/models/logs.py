@@ -23,8 +23,9 @@ class WorkflowLog(models.Model):
     run = models.ForeignKey(
         WorkflowRun, on_delete=models.CASCADE, related_name="logs", db_constraint=False, db_index=False
     )
+    # Stage runs are deleted with their run, and their lines with it: no search by stage run is needed.
     stage_run = models.ForeignKey(
-        StageRun, on_delete=models.CASCADE, null=True, related_name="logs", db_constraint=False, db_index=False
+        StageRun, on_delete=models.DO_NOTHING, null=True, related_name="logs", db_constraint=False, db_index=False
     )
     stage = models.CharField(_("stage"), max_length=100, default="")
     attempt = models.PositiveIntegerField(_("attempt"), default=0)

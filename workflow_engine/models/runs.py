@@ -41,9 +41,9 @@ class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
 
     def claimable(self, now: Any, workflows: list[str]) -> WorkflowRunQuerySet:
         """Runs that a worker knowing ``workflows`` may claim now, the first to claim first."""
-        return self.filter(
-            status=RunStatus.PENDING, paused_at__isnull=True, due_at__lte=now, workflow__in=workflows
-        ).order_by("rank_at", "id")
+        due = self.filter(status=RunStatus.PENDING, paused_at__isnull=True, due_at__lte=now, workflow__in=workflows)
+        # No rank is after its due time, so the index need not be read past now: later starts cost nothing.
+        return due.filter(rank_at__lte=now).order_by("rank_at", "id")
 
     def locked(self, run_id: uuid.UUID, *, skip_locked: bool = False) -> WorkflowRun | None:
         """Lock one run, with its plan and config; None if there is none (or, skipping, if it is locked)."""

@@ -32,7 +32,8 @@ class StageRunQuerySet(models.QuerySet["StageRun"]):
 
     def due(self, now: Any, queues: list[str] | None) -> StageRunQuerySet:
         """Stages that may start now, the first to start first; ``queues`` None: of every queue."""
-        rows = self.filter(status=StageStatus.PENDING, due_at__lte=now)
+        # No rank is after its due time, so the index need not be read past now: waiting retries cost nothing.
+        rows = self.filter(status=StageStatus.PENDING, due_at__lte=now, rank_at__lte=now)
         if queues is not None:
             rows = rows.filter(queue__in=queues)
         return rows.order_by("rank_at", "id")
@@ -119,6 +120,10 @@ class StageRun(models.Model):
                 fields=["rank_at", "id"],
                 condition=Q(status=StageStatus.PENDING),
                 name="wfe_stage_due",
+            ),
+            # Suspects, which are few and wait for an idle worker.
+            models.Index(
+                fields=["rank_at"], condition=Q(status=StageStatus.PENDING, suspect=True), name="wfe_stage_suspect"
             ),
             # Beats, drains and the reaper: what runs, by worker.
             models.Index(fields=["worker"], condition=Q(status=StageStatus.RUNNING), name="wfe_stage_running"),

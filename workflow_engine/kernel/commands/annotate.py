@@ -49,9 +49,7 @@ class Annotate(Command[AnnotateResult]):
 @handles(Annotate)
 def annotate(command: Annotate, ports: Ports, causation_id: uuid.UUID) -> AnnotateResult:
     for key, value in command.values.items():
-        check_annotation(key, value)
-    if command.idempotency_key is not None and not 0 < len(command.idempotency_key) <= MAX_KEY_LENGTH:
-        raise InvalidInput("an annotation", [FieldError("idempotency_key", "must be text of 1 to 200 characters")])
+        check_annotation(key, value, command.actor, command.idempotency_key)
     # Chosen before the transaction, so that a try whose COMMIT was not answered can be recognised.
     ids = {key: uuid7() for key, value in command.values.items() if value is not None}
     stored = transact(ports, causation_id, lambda work: _annotate(work, command, ids))
@@ -60,13 +58,14 @@ def annotate(command: Annotate, ports: Ports, causation_id: uuid.UUID) -> Annota
     return AnnotateResult(stored=stored)
 
 
-def check_annotation(key: Any, value: Any) -> None:
-    """Raises ``InvalidInput`` for a key or value that cannot be stored."""
-    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH:
-        problem = FieldError("key", f"must be text of 1 to {MAX_KEY_LENGTH} characters, got {key!r}"[:300])
-        raise InvalidInput("an annotation", [problem])
+def check_annotation(key: Any, value: Any, actor: str = "", idempotency_key: str | None = None) -> None:
+    """Raises ``InvalidInput`` for a fact that cannot be stored."""
+    for name, text in (("key", key), ("idempotency_key", "-" if idempotency_key is None else idempotency_key)):
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_KEY_LENGTH:
+            problem = FieldError(name, f"must be text of 1 to {MAX_KEY_LENGTH} characters, got {text!r}"[:300])
+            raise InvalidInput("an annotation", [problem])
     try:
-        check_column({key: value})
+        check_column({key: value, "actor": actor, "idempotency_key": idempotency_key})
     except InvalidPayload as error:
         raise InvalidInput("an annotation", [FieldError(error.path, error.problem)]) from error
 

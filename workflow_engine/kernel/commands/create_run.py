@@ -24,6 +24,7 @@ from workflow_engine.models import OutboxEvent, RunData, WorkflowAnnotation, Wor
 from workflow_engine.models.base import rank
 from workflow_engine.models.runs import DEFAULT_PRIORITY
 
+from .annotate import MAX_KEY_LENGTH as MAX_ANNOTATION_KEY_LENGTH
 from .base import Command, handles
 
 MAX_KEY_LENGTH = 255
@@ -142,6 +143,11 @@ def _check_arguments(command: CreateRun) -> None:
             check_column(dict(mapping))
         except InvalidPayload as error:
             problems.append(FieldError(f"{name}.{error.path}".rstrip("."), error.problem))
+    for key in command.annotations if isinstance(command.annotations, Mapping) else ():
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_ANNOTATION_KEY_LENGTH:
+            problems.append(
+                FieldError("annotations", f"a key must be text of 1 to {MAX_ANNOTATION_KEY_LENGTH} characters")
+            )
     key = command.idempotency_key
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH):
         problems.append(FieldError("idempotency_key", f"must be text of 1 to {MAX_KEY_LENGTH} characters"))

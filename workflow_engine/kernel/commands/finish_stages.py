@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from workflow_engine.definitions.results import Completed, Failed, Notes, Result, StageError
+from workflow_engine.definitions.results import AnnotationNote, Completed, Failed, Notes, Result, StageError
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import Starter, settle, stage_event
 from workflow_engine.kernel.events import AnnotationCreated, StageCompleted, StageFailed, StageRetrying
 from workflow_engine.kernel.ports import Ports
-from workflow_engine.kernel.started import InputReference, StartedStage, plan_group, started_from
+from workflow_engine.kernel.started import InputReference, StartedStage, find_input, plan_group, started_from
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageAttempt, StageRun, WorkflowAnnotation, WorkflowArtifact, WorkflowRun
 from workflow_engine.statuses import AttemptOutcome, RunStatus, StageStatus
@@ -146,8 +146,6 @@ def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> F
         run=run, group_number=stage.group_number + 1, worker=stage.worker_id, status=StageStatus.RUNNING, attempt=1
     )
     rows = list(going_on) if outcome == AttemptOutcome.COMPLETED and run.status == RunStatus.RUNNING else []
-    from workflow_engine.kernel.started import find_input
-
     started = tuple(started_from(row, run, find_input(run, row.group_number, work.ports.using)) for row in rows)
     kinds: dict[str, Kind] = {"completed": "completed", "retrying": "retrying", "failed": "failed"}
     return Finished(stage.stage_run_id, kinds[outcome], started)
@@ -197,28 +195,40 @@ def _insert_notes(work: UnitOfWork, run: WorkflowRun, row: StageRun, notes: Note
             )
             for item in notes.artifacts
         )
-    if not notes.annotations:
-        return
+    facts = _new_facts(work, run, notes)
     WorkflowAnnotation.objects.using(using).bulk_create(
-        (
-            WorkflowAnnotation(
-                run_id=run.pk,
-                stage_run_id=row.pk,
-                stage=row.stage,
-                generation=row.generation,
-                attempt=row.attempt,
-                key=item.key,
-                value=item.value,
-                actor=item.actor,
-                idempotency_key=item.idempotency_key,
-                created_at=work.now,
-            )
-            for item in notes.annotations
-        ),
-        ignore_conflicts=True,
+        WorkflowAnnotation(
+            run_id=run.pk,
+            stage_run_id=row.pk,
+            stage=row.stage,
+            generation=row.generation,
+            attempt=row.attempt,
+            key=item.key,
+            value=item.value,
+            actor=item.actor,
+            idempotency_key=item.idempotency_key,
+            created_at=work.now,
+        )
+        for item in facts
     )
-    for item in notes.annotations:
+    for item in facts:
         if item.emit_event:
             work.emit(
                 run, AnnotationCreated(key=item.key, value=item.value, stage_id=row.stage, actor=item.actor or None)
             )
+
+
+def _new_facts(work: UnitOfWork, run: WorkflowRun, notes: Notes) -> list[AnnotationNote]:
+    """Leave out facts whose idempotency key was used before, for this run and key; the run's lock is held."""
+    keyed = {item.idempotency_key for item in notes.annotations if item.idempotency_key is not None}
+    seen: set[tuple[str, str | None]] = set()
+    if keyed:
+        rows = WorkflowAnnotation.objects.using(work.ports.using).filter(run=run, idempotency_key__in=keyed)
+        seen = set(rows.values_list("key", "idempotency_key"))
+    facts = []
+    for item in notes.annotations:
+        identity = (item.key, item.idempotency_key)
+        if item.idempotency_key is None or identity not in seen:
+            facts.append(item)
+        seen.add(identity)
+    return facts

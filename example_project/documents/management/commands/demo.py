@@ -1,5 +1,6 @@
 import json
 import shlex
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -43,26 +44,33 @@ class Command(BaseCommand):
     def _console_login(self) -> str:
         # A password everyone knows: never where DEBUG is off.
         if not settings.DEBUG:
-            return "make a user first: python manage.py createsuperuser"
+            return f"make a user first: {_interpreter()} manage.py createsuperuser"
         users = get_user_model().objects
         if not users.filter(username="admin").exists():
             users.create_superuser("admin", password="admin")  # noqa: S106
         return "user admin, password admin"
 
     def _explain(self, path: str, login: str) -> None:
+        manage = f"{_interpreter()} manage.py"
         arguments = shlex.join(_arguments(path, practice_failures=2))
         self._say(
             f"\nThe console ({login}):\n"
-            f"  python manage.py runserver      then open {ADMIN_URL}\n"
+            f"  {manage} runserver      then open {ADMIN_URL}\n"
             "\nSee it survive a crash, in three terminals:\n"
-            "  1  python manage.py wfe_worker\n"
-            f"  2  python manage.py wfe_run {document_analysis.id} {arguments} --watch --no-host\n"
+            f"  1  {manage} wfe_worker\n"
+            f"  2  {manage} wfe_run {document_analysis.id} {arguments} --watch --no-host\n"
             "  3  kill -9 the worker while the run waits for its retry or works, then start another one:\n"
-            "     python manage.py wfe_worker   and the run goes on where it was."
+            f"     {manage} wfe_worker   and the run goes on where it was."
         )
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)
+
+
+def _interpreter() -> str:
+    """Return this Python as a reader would type it: relative where it lies below the working directory."""
+    path, here = Path(sys.executable), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
 
 
 def _arguments(path: str, *, practice_failures: int) -> list[str]:
