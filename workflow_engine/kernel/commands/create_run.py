@@ -143,8 +143,8 @@ def _check_arguments(command: CreateRun) -> None:
             check_column(dict(mapping))
         except InvalidPayload as error:
             problems.append(FieldError(f"{name}.{error.path}".rstrip("."), error.problem))
-    for key in command.annotations if isinstance(command.annotations, Mapping) else ():
-        if not isinstance(key, str) or not 0 < len(key) <= MAX_ANNOTATION_KEY_LENGTH:
+    for name in command.annotations if isinstance(command.annotations, Mapping) else ():
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_ANNOTATION_KEY_LENGTH:
             problems.append(
                 FieldError("annotations", f"a key must be text of 1 to {MAX_ANNOTATION_KEY_LENGTH} characters")
             )
