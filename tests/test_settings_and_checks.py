@@ -54,7 +54,7 @@ def test_sqlite_without_immediate_transactions_is_an_error_that_prints_the_optio
     before = settings.DATABASES["default"]
     settings.DATABASES["default"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": "x", "OPTIONS": {}}
     try:
-        found = {item.id: item for item in run_checks(tags=["database"], databases=[])}
+        found = {item.id: item for item in run_checks()}
     finally:
         settings.DATABASES["default"] = before
 
@@ -72,3 +72,14 @@ def test_secrets_are_masked_by_whole_words_of_their_key() -> None:
         "total_tokens": 4,
         "passwords_seen": 5,
     }
+
+
+def test_a_database_that_stores_local_time_is_an_error(settings: Any) -> None:
+    before = settings.DATABASES["default"]
+    settings.DATABASES["default"] = {**before, "ENGINE": "django.db.backends.mysql", "TIME_ZONE": "Europe/Berlin"}
+    try:
+        found = {item.id: item for item in run_checks()}
+    finally:
+        settings.DATABASES["default"] = before
+
+    assert "Europe/Berlin" in found["workflow_engine.E004"].msg

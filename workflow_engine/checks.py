@@ -41,10 +41,8 @@ def check_transport(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
     return []
 
 
-@register(Tags.database)
-def check_sqlite(
-    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
+@register()
+def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """E003: SQLite without IMMEDIATE transactions fails with "database is locked" under load."""
     alias = get_setting("DATABASE")
     database = settings.DATABASES.get(alias, {})
@@ -71,10 +69,8 @@ def check_sqlite(
     return found
 
 
-@register(Tags.database)
-def check_time_zone(
-    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
+@register()
+def check_time_zone(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """E004: datetimes stored in a local zone cannot be compared with the database's clock."""
     alias = get_setting("DATABASE")
     database = settings.DATABASES.get(alias, {})
