@@ -17,10 +17,19 @@ class Lease:
     def __init__(self, seconds: float, margin: float) -> None:
         self._length = seconds - margin
         self._until = float("inf")
+        self._quiet_until = 0.0
 
     def renewed(self, sent_at: float) -> None:
         """A renewal sent at ``sent_at`` (``time.monotonic()``) was confirmed."""
+        if self.is_over:
+            # Everybody was cut off, perhaps: give the others a lease's time to beat first.
+            self._quiet_until = time.monotonic() + self._length
         self._until = sent_at + self._length
+
+    @property
+    def is_fresh_after_gap(self) -> bool:
+        """Whether the process could not beat until a moment ago, so that others' silence says nothing yet."""
+        return self.is_over or time.monotonic() < self._quiet_until
 
     @property
     def is_over(self) -> bool:
@@ -35,6 +44,8 @@ class Held:
     lease: Lease | None = None
     deadline: float | None = None
     lost: threading.Event = field(default_factory=threading.Event)
+    # Its body is over its time, and somebody is about to say so.
+    timed_out: bool = False
     began: float = field(default_factory=time.monotonic)
 
     def check(self) -> None:
@@ -48,40 +59,43 @@ class Held:
 
 
 class HeldStages:
-    """All attempts of this process, by stage run. Thread-safe."""
+    """All attempts of this process. Thread-safe.
+
+    By stage run and token: after a lease was lost the same stage may be taken here again while the body of its
+    earlier attempt still occupies a thread.
+    """
 
     def __init__(self) -> None:
-        self._held: dict[uuid.UUID, Held] = {}
+        self._held: dict[tuple[uuid.UUID, int], Held] = {}
         self._changed = threading.Condition()
 
     def add(self, held: Held) -> None:
         with self._changed:
-            self._held[held.stage.stage_run_id] = held
+            self._held[_key(held)] = held
 
     def remove(self, held: Held) -> None:
         with self._changed:
-            if self._held.get(held.stage.stage_run_id) is held:
-                del self._held[held.stage.stage_run_id]
+            self._held.pop(_key(held), None)
             self._changed.notify_all()
 
     def replace(self, old: Held, new: Held) -> None:
         """Let ``new`` stand where ``old`` stood, without the count going down in between."""
         with self._changed:
-            if self._held.get(old.stage.stage_run_id) is old:
-                del self._held[old.stage.stage_run_id]
-            self._held[new.stage.stage_run_id] = new
+            self._held.pop(_key(old), None)
+            self._held[_key(new)] = new
 
     def tokens(self) -> dict[uuid.UUID, int]:
+        """Return the newest token of each stage run."""
         with self._changed:
-            return {pk: held.stage.token for pk, held in self._held.items()}
+            return dict(sorted(self._held, key=lambda key: key[1]))
 
     def all(self) -> list[Held]:
         with self._changed:
             return list(self._held.values())
 
-    def get(self, stage_run_id: uuid.UUID) -> Held | None:
+    def get(self, stage_run_id: uuid.UUID, token: int) -> Held | None:
         with self._changed:
-            return self._held.get(stage_run_id)
+            return self._held.get((stage_run_id, token))
 
     def __len__(self) -> int:
         with self._changed:
@@ -91,3 +105,7 @@ class HeldStages:
         """Wait until fewer than ``count`` are held; False if that took longer than ``timeout`` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self._held) < count, timeout=timeout)
+
+
+def _key(held: Held) -> tuple[uuid.UUID, int]:
+    return held.stage.stage_run_id, held.stage.token

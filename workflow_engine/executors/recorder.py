@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from django.db import Error, connections
@@ -21,6 +22,7 @@ from .held import Held
 logger = logging.getLogger(__name__)
 MAX_QUEUED = 20_000
 MAX_MESSAGE = 10_000
+FLUSH_WAIT_SECONDS = 1.0
 
 
 class Recorder:
@@ -56,7 +58,10 @@ class Recorder:
 
     def flush(self) -> None:
         """Write what is queued, once a second and before each finish; lines of lost attempts are dropped."""
-        with self._writing:
+        # Never for long: a progress row may be locked by a transaction that a user keeps open.
+        if not self._writing.acquire(timeout=FLUSH_WAIT_SECONDS):
+            return
+        try:
             with self._lock:
                 lines = list(self._lines)
                 self._lines.clear()
@@ -65,7 +70,9 @@ class Recorder:
             if not lines and not progress:
                 return
             try:
-                self._write(lines, progress)
+                self._write(lines)
+                lines = []
+                self._show(progress)
                 self._failing = False
             except Error as error:
                 self._put_back(lines, progress)
@@ -73,10 +80,16 @@ class Recorder:
                     logger.warning("logs and progress cannot be written, kept for later error=%s", error)
                 self._failing = True
                 connections[self._ports.using].close_if_unusable_or_obsolete()
+        finally:
+            self._writing.release()
 
-    def _write(self, lines: list[tuple[Held, WorkflowLog]], progress: list[tuple[Held, dict[str, Any]]]) -> None:
+    def _write(self, lines: list[tuple[Held, WorkflowLog]]) -> None:
+        # Copies: a key that the database gave to a try that failed must not be written again.
+        rows = [copy(line) for held, line in lines if not held.lost.is_set()]
+        WorkflowLog.objects.using(self._ports.using).bulk_create(rows, 500)
+
+    def _show(self, progress: list[tuple[Held, dict[str, Any]]]) -> None:
         using = self._ports.using
-        WorkflowLog.objects.using(using).bulk_create([line for held, line in lines if not held.lost.is_set()], 500)
         for held, value in progress:
             stage = held.stage
             if not held.lost.is_set() and not StageRun.objects.using(using).show_progress(

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
 from workflow_engine.definitions.context import Keys
-from workflow_engine.errors import InvalidPayload
+from workflow_engine.errors import BlobNotFound, InvalidPayload
 from workflow_engine.kernel.payloads import check_json
 from workflow_engine.kernel.ports import BlobStore
 from workflow_engine.kernel.started import StartedStage
 
 from .held import Held
 
+Versions = list[tuple[int, int, str]]
 _JSON, _BYTES = ".json", ".bin"
 MAX_KEY = 200
+# key.token.version.json; a storage that never overwrites may have put something before the suffix.
+_STORED = re.compile(r"(?P<key>.+)\.(?P<token>\d{10})\.(?P<version>\d{6})[^/]*\Z", re.DOTALL)
 
 
 class ScopedStorage:
@@ -35,29 +39,47 @@ class ScopedStorage:
         else:
             check_json(value)
             suffix, data = _JSON, json.dumps(value).encode()
-        self.delete(key)
-        self._blobs.put(path + suffix, data)
+        before = self._versions(path)
+        # First the new value, then the old ones away: a death in between loses neither.
+        newest = max((version for _, version, _ in before), default=0) + 1
+        self._blobs.put(f"{path}.{self._held.stage.token:010}.{newest:06}{suffix}", data)
+        for _, _, old in before:
+            self._blobs.delete(old)
 
     def load(self, key: str) -> Any:
         """Return what was saved. Raises ``BlobNotFound``."""
-        path = self._path(key)
-        if self._blobs.has(path + _BYTES):
-            return self._blobs.get(path + _BYTES)
-        return json.loads(self._blobs.get(path + _JSON))
+        versions = self._versions(self._path(key))
+        if not versions:
+            raise BlobNotFound(key)
+        stored = versions[-1][2]
+        data = self._blobs.get(stored)
+        return data if _BYTES in stored.rpartition("/")[2] else json.loads(data)
 
     def exists(self, key: str) -> bool:
-        path = self._path(key)
-        return self._blobs.has(path + _JSON) or self._blobs.has(path + _BYTES)
+        return bool(self._versions(self._path(key)))
 
     def delete(self, key: str) -> None:
         self._held.check()
-        for suffix in (_JSON, _BYTES):
-            if self._blobs.has(self._path(key) + suffix):
-                self._blobs.delete(self._path(key) + suffix)
+        for _, _, stored in self._versions(self._path(key)):
+            self._blobs.delete(stored)
 
     def list(self, prefix: str = "") -> Keys:
-        found = self._blobs.list(self._root + prefix)
-        return sorted(key.removeprefix(self._root).rpartition(".")[0] for key in found)
+        found = (_STORED.match(stored.removeprefix(self._root)) for stored in self._blobs.list(self._root + prefix))
+        token = self._held.stage.token
+        return sorted({match["key"] for match in found if match and int(match["token"]) <= token})
+
+    def _versions(self, path: str) -> Versions:
+        """Return (token, version, blob key) of what this attempt may see, oldest first.
+
+        The token in the name keeps attempts apart: what a late one still writes is older than what a newer one has
+        written, and is not found by it.
+        """
+        found = []
+        for stored in self._blobs.list(path + "."):
+            match = _STORED.match(stored.removeprefix(self._root))
+            if match and self._root + match["key"] == path and int(match["token"]) <= self._held.stage.token:
+                found.append((int(match["token"]), int(match["version"]), stored))
+        return sorted(found)
 
     async def asave(self, key: str, value: Any) -> None:
         await sync_to_async(self.save, thread_sensitive=False)(key, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import traceback
 from typing import Any
 
@@ -45,8 +46,12 @@ class ThreadExecutor:
             output = self._call(stage, context)
             points.hit(points.EXEC_RETURNED)
             return Completed(self._pack(stage, held, output), desk.notes())
-        # A body may call sys.exit or be cancelled; neither is a reason for the worker to end.
-        except (Exception, SystemExit, asyncio.CancelledError, RunCancelledError) as error:
+        except points.Crash:
+            raise
+        # A body may call sys.exit, be cancelled, or panic in Rust code: no reason for the worker to end.
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise
             return failure(error, policy, held, desk.notes())
 
     def _context(self, stage: Stage[Any, Any, Any], held: Held, desk: Desk) -> StageContext[Any, Any]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from workflow_engine.conf import get_setting
+from workflow_engine.executors.held import Lease
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import ClaimPendingRuns, ReapStaleLeases
 
@@ -15,8 +16,10 @@ logger = logging.getLogger(__name__)
 class Orchestrator:
     """Any number of processes may tick at the same time."""
 
-    def __init__(self, kernel: Kernel, *, claims: bool = True, batch: int | None = None) -> None:
-        self._kernel = kernel
+    def __init__(
+        self, kernel: Kernel, *, claims: bool = True, batch: int | None = None, lease: Lease | None = None
+    ) -> None:
+        self._kernel, self._lease = kernel, lease
         self._batch = batch or get_setting("TICK_BATCH")
         self.steps: dict[str, Callable[[], int]] = {"reap_leases": self._reap}
         if claims:
@@ -40,5 +43,8 @@ class Orchestrator:
         return len(self._kernel.dispatch(ClaimPendingRuns(max_claims=self._batch)).claimed)
 
     def _reap(self) -> int:
+        # Who could not beat itself (the database was away) does not judge others by their silence.
+        if self._lease is not None and self._lease.is_fresh_after_gap:
+            return 0
         result = self._kernel.dispatch(ReapStaleLeases(max=self._batch))
         return len(result.released) + len(result.failed)

@@ -72,6 +72,10 @@ class ThreadPool:
                 with self._lock:
                     if me in self._given_up:
                         break
+        except BaseException:
+            logger.exception("a stage thread died, another takes its place")
+            self._spawn()
+            raise
         finally:
             with self._lock:
                 self._threads.discard(me)

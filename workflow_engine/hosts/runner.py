@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
+
+from django.db import InterfaceError, OperationalError
 
 from workflow_engine.definitions.results import Failed, Notes, Result, StageError
 from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable
@@ -61,14 +64,19 @@ class Runner:
         failed = failure(error, stage.retry, held, Notes())
         error_data = StageError("TIMEOUT", "TimeoutError", failed.error.message)
         held.lost.set()
-        self._finish(held, Failed(error_data, failed.retry_in), may_go_on=False)
-        self._held.remove(held)
+        try:
+            self._finish(held, Failed(error_data, failed.retry_in), may_go_on=False)
+        finally:
+            self._held.remove(held)
         logger.warning("stage timed out run=%s stage=%s", held.stage.run_id, held.stage.stage_id)
 
     def _run_one(self, held: Held, may_go_on: bool) -> Held | None:
         self._threads[id(held)] = threading.current_thread()
         following: Held | None = None
         try:
+            if held.lost.is_set():
+                # Given away while it waited for this thread.
+                return None
             result = self._executor.run(held)
             # Before the finish: in a transaction that the body left open it would never be committed.
             tidy_connections()
@@ -95,12 +103,15 @@ class Runner:
     def _finish(self, held: Held, result: Result, may_go_on: bool) -> Finished | None:
         """Store the result; while the database is away, keep it and try again for as long as the attempt is ours."""
         outcome = Outcome(held.stage, result, timedelta(seconds=time.monotonic() - held.began))
-        tries = 0
+        tries, causation_id = 0, uuid.uuid4()
         while True:
-            command = FinishStages(outcomes=(outcome,), starter=self._starter() if may_go_on else None)
+            starter = self._starter() if may_go_on else None
+            command = FinishStages(outcomes=(outcome,), starter=starter, again=tries > 0)
             try:
-                return self._kernel.dispatch(command).finished[0]
-            except (DatabaseUnavailable, DatabaseConflict) as error:
+                return self._kernel.dispatch(command, causation_id=causation_id).finished[0]
+            # Any operational error: the server, the network, the disk. Only what depends on the result is final.
+            except (DatabaseUnavailable, DatabaseConflict, OperationalError, InterfaceError) as error:
+                tidy_connections()
                 tries += 1
                 if tries == 1:
                     logger.warning("result kept for later run=%s error=%s", held.stage.run_id, error)

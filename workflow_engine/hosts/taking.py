@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from typing import Any
 
+from django.db import Error
 from django.db.models import Exists, Subquery
 
+from workflow_engine.errors import WorkflowEngineError
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import ClaimPendingRuns, StartStages
 from workflow_engine.kernel.started import StartedStage
 from workflow_engine.models import StageRun, WorkerHeartbeat, WorkflowRun
 
+logger = logging.getLogger(__name__)
 # A suspect that is due for this long makes a busy worker stop taking work until it is idle and can run it alone.
 SUSPECT_PATIENCE_SECONDS = 2.0
 
@@ -31,6 +35,10 @@ class Taker:
         """A suspect has waited long enough: this process takes nothing else until it runs it, alone."""
         return self._suspect_since is not None and time.monotonic() - self._suspect_since > SUSPECT_PATIENCE_SECONDS
 
+    @property
+    def runs_alone(self) -> bool:
+        return self._alone is not None
+
     def take(self, starter: Starter, running: int) -> list[StartedStage]:
         """Return the attempts started for this worker; an empty list if there is nothing to do."""
         if running == 0:
@@ -38,12 +46,13 @@ class Taker:
         if self._alone is not None:
             return []
         stage_rank, run_rank, suspect = self._look(starter)
+        made_room = self.makes_room
         self._note_suspect(bool(suspect), running)
         if running and self.makes_room:
             return []
         taken: list[StartedStage] = []
         if suspect and not running:
-            taken = self._take_stages(starter, idle=True)
+            taken = self._take_stages(starter, idle=True, suspects_only=made_room)
             if len(taken) == 1 and taken[0].alone and starter.slots > 1:
                 self._alone = taken[0].stage_run_id
                 return taken
@@ -57,15 +66,22 @@ class Taker:
             if left <= 0:
                 break
             fewer = Starter(starter.worker_id, left, starter.queues, starter.alone)
-            if claims and run_rank is not None:
-                command = ClaimPendingRuns(max_claims=left, run_id=self._run_id, starter=fewer)
-                taken += self._kernel.dispatch(command).started
-            elif not claims and stage_rank is not None:
-                taken += self._take_stages(fewer, idle=False)
+            try:
+                if claims and run_rank is not None:
+                    command = ClaimPendingRuns(max_claims=left, run_id=self._run_id, starter=fewer)
+                    taken += self._kernel.dispatch(command).started
+                elif not claims and stage_rank is not None:
+                    taken += self._take_stages(fewer, idle=False)
+            except (WorkflowEngineError, Error) as error:
+                if not taken and not count:
+                    raise
+                # What was started runs here; nobody else would know.
+                logger.warning("taking ended early started=%s error=%s", count + len(taken), error)
+                break
         return taken
 
-    def _take_stages(self, starter: Starter, *, idle: bool) -> list[StartedStage]:
-        command = StartStages(starter=starter, idle=idle, run_id=self._run_id)
+    def _take_stages(self, starter: Starter, *, idle: bool, suspects_only: bool = False) -> list[StartedStage]:
+        command = StartStages(starter=starter, idle=idle, suspects_only=suspects_only, run_id=self._run_id)
         return list(self._kernel.dispatch(command).started)
 
     def _note_suspect(self, there: bool, running: int) -> None:
@@ -94,4 +110,4 @@ class Taker:
             .first()
         )
         # Our own row is gone (pruned, or restored from a backup): look at everything; the next beat writes it anew.
-        return found or (now, now, False)
+        return found or (ports.clock.now(), ports.clock.now(), False)

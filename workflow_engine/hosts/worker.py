@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from django.db import connections
+from django.db import Error, connections
 
 from workflow_engine.conf import get_setting
 from workflow_engine.errors import WorkflowEngineError
@@ -108,9 +108,8 @@ class Worker:
         result = self.kernel.dispatch(Beat(worker=self.facts, running=running, zombies=zombies))
         self.lease.renewed(sent_at)
         for pk in result.lost:
-            held = self.held.get(pk)
-            # It may have been taken again by this very process since the tokens were read.
-            if held is not None and held.stage.token == running[pk]:
+            held = self.held.get(pk, running[pk])
+            if held is not None:
                 held.lost.set()
         # Twice in a row: an attempt that is just being started is not known here yet.
         known = self.held.tokens()
@@ -119,13 +118,13 @@ class Worker:
         self._unknown = forgotten
         if stray:
             logger.warning("giving back stages that do not run here worker=%s count=%s", self.id, len(stray))
-            self.kernel.dispatch(ReleaseStages(worker_id=self.id, tokens=stray))
+            self.kernel.dispatch(ReleaseStages(worker_id=self.id, tokens=stray, skip_locked=True))
 
     def _loops(self) -> list[Loop]:
         limits = self.kernel.ports.limits
         loops = [Loop("beat", self.beat, limits.beat_seconds), Loop("watch", self._watch, WATCH_SECONDS)]
         if self.options.orchestrate:
-            orchestrator = Orchestrator(self.kernel, claims=False)
+            orchestrator = Orchestrator(self.kernel, claims=False, lease=self.lease)
             loops.append(Loop("tick", orchestrator.tick, get_setting("TICK_SECONDS")))
         return loops
 
@@ -136,7 +135,10 @@ class Worker:
             if not self.held.wait_below(self.slots, timeout=poll):
                 continue
             try:
-                taken = self.taker.take(self._starter(self.slots - len(self.held)), len(self.held))
+                running = len(self.held)
+                # Whoever cannot beat takes nothing: it would be taken away again at once.
+                free = 0 if self.lease.is_over else self._free(running)
+                taken = self.taker.take(self._starter(free), running) if free > 0 else []
                 for started in taken:
                     held = self.runner.hold(started)
                     pool.submit(lambda held=held: self.runner.run(held))  # type: ignore[misc]
@@ -155,6 +157,11 @@ class Worker:
             if not taken:
                 self.kernel.ports.transport.pop(poll)
 
+    def _free(self, running: int) -> int:
+        limit = self.options.max_jobs
+        free = self.slots - running
+        return free if limit is None else min(free, limit - self.runner.finished - running)
+
     def _is_done(self, took: bool) -> bool:
         limit = self.options.max_jobs
         if limit is not None and self.runner.finished + len(self.held) >= limit:
@@ -166,7 +173,7 @@ class Worker:
 
     def _continue_with(self) -> Starter | None:
         """A thread may go on with the next stage unless the process drains or a suspect waits to run alone."""
-        if self._stopping.is_set() or self.taker.makes_room:
+        if self._stopping.is_set() or self.taker.makes_room or self.taker.runs_alone:
             return None
         return self._starter(1)
 
@@ -174,33 +181,43 @@ class Worker:
         """Fence off bodies that are over their time and let other threads take their places."""
         now = time.monotonic()
         for held in self.held.all():
-            if held.deadline is not None and now > held.deadline and not held.lost.is_set():
-                thread = self.runner.thread_of(held)
-                self.runner.time_out(held)
-                if thread is not None and self._pool is not None:
-                    self._pool.give_up(thread)
+            thread = self.runner.thread_of(held)
+            over = held.deadline is not None and now > held.deadline
+            if not over or held.timed_out or thread is None or self._pool is None:
+                continue
+            held.timed_out = True
+            self._pool.give_up(thread)
+            if held.lost.is_set():
+                # Nobody waits for its result any more, but its thread may hang all the same.
+                self.held.remove(held)
+            else:
+                # In the thread that takes its place: the run may be locked, and others' deadlines do not wait.
+                held.lost.set()
+                self._pool.submit(lambda held=held: self.runner.time_out(held))  # type: ignore[misc]
 
     def _drain(self) -> None:
         self._stopping.set()
         end = time.monotonic() + self.grace
         while len(self.held) and time.monotonic() < end and not self._hurry.is_set():
             self.held.wait_below(1, timeout=0.1)
-        left = self.held.all()
-        if not left:
-            return
-        tokens = {held.stage.stage_run_id: held.stage.token for held in left}
-        for held in left:
-            held.lost.set()
         try:
-            released = self.kernel.dispatch(ReleaseStages(worker_id=self.id, tokens=tokens)).released
-            logger.info("stages released unfinished worker=%s count=%s", self.id, len(released))
-        except WorkflowEngineError as error:
+            # What the database says, not what is held: a finish under way may have started the next stage, and a take
+            # that failed half-way has started some too. Again until nothing is left: each round settles such a finish.
+            for _ in range(10):
+                for held in self.held.all():
+                    held.lost.set()
+                tokens = self.kernel.dispatch(Beat(worker=self.facts, running={})).unknown
+                if not tokens:
+                    break
+                released = self.kernel.dispatch(ReleaseStages(worker_id=self.id, tokens=tokens)).released
+                logger.info("stages released unfinished worker=%s count=%s", self.id, len(released))
+        except (WorkflowEngineError, Error) as error:
             logger.warning("stages not released, their lease will end worker=%s error=%s", self.id, error)
 
     def _say_goodbye(self) -> None:
         try:
             self.kernel.dispatch(Beat(worker=self.facts, running={}, stopping=True))
-        except WorkflowEngineError as error:
+        except (WorkflowEngineError, Error) as error:
             logger.warning("last beat failed worker=%s error=%s", self.id, error)
 
     def _wait_for_database(self) -> None:
@@ -210,7 +227,8 @@ class Worker:
             try:
                 self.beat()
                 return
-            except WorkflowEngineError as error:
+            except (WorkflowEngineError, Error) as error:
+                tidy_connections()
                 tries += 1
                 if tries == 1:
                     logger.warning("waiting for the database error=%s", error)

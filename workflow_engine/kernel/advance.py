@@ -58,7 +58,10 @@ def open_group(
     rows = [_new_row(work, run, number, item) for item in plan_group(run, number)]
     starting = []
     if starter is not None and not leftovers and run.paused_at is None:
-        starting = [row for row in rows if starter.takes(row.queue)][: starter.slots]
+        # A stage that the code here does not have (a deploy under way) waits for a worker that has it.
+        workflow = work.ports.registry.get_workflow(run.workflow)
+        takes = [row for row in rows if starter.takes(row.queue) and workflow.has_stage(row.stage)]
+        starting = takes[: starter.slots]
     for row in starting:
         row.status, row.token, row.attempt = StageStatus.RUNNING, 1, 1
         row.worker, row.alone, row.started_at = starter.worker_id, starter.alone, work.now  # type: ignore[union-attr]

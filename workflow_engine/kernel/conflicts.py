@@ -6,12 +6,18 @@ from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError
 
+from workflow_engine.errors import DatabaseConflict
+
 # serialization failure, deadlock, lock not available
 _CONFLICT_STATES = {"40001", "40P01", "55P03"}
 # MySQL: deadlock, lock wait timeout, and MariaDB's "record has changed since last read"
 _CONFLICT_NUMBERS = {1213, 1205, 1020}
 # MySQL: cannot connect, gone away, lost during query, server shutdown, connection was killed
 _LOST_NUMBERS = {2002, 2003, 2006, 2013, 2055, 1053, 1927}
+# PostgreSQL: connection exceptions, no resources (disk, memory, connections), errors of the machine
+_LOST_CLASSES = {"08", "53", "58"}
+# shutdowns, and a server that became read-only because another one has taken over
+_LOST_STATES = {"57P01", "57P02", "57P03", "57P05", "25006"}
 _LOST_WORDS = (
     "connection",
     "closed",
@@ -26,6 +32,8 @@ _LOST_WORDS = (
 
 def is_conflict(error: BaseException) -> bool:
     """The transaction lost a race with another one; the same transaction may succeed now."""
+    if isinstance(error, DatabaseConflict):
+        return True
     if not isinstance(error, Error):
         return False
     state, number, text = _identify(error)
@@ -45,10 +53,12 @@ def is_lost(error: BaseException) -> bool:
         return False
     state, number, text = _identify(error)
     if state is not None:
-        return state[:2] == "08" or state in {"57P01", "57P02", "57P03", "57P05", "53300"}
+        return state[:2] in _LOST_CLASSES or state in _LOST_STATES
     if number is not None:
         return number in _LOST_NUMBERS
-    return isinstance(error, InterfaceError) or any(word in text for word in _LOST_WORDS)
+    # What psycopg raises without a state comes from the connection, never from a statement.
+    unanswered = type(error.__cause__).__module__.startswith("psycopg")
+    return unanswered or isinstance(error, InterfaceError) or any(word in text for word in _LOST_WORDS)
 
 
 def _identify(error: BaseException) -> tuple[str | None, int | None, str]:

@@ -135,11 +135,13 @@ def transact(ports: Ports, causation_id: uuid.UUID, step: Callable[[UnitOfWork],
                 result = step(work)
                 work.save()
             return result
-        except Error as error:
+        except (Error, DatabaseConflict) as error:
             conflict = is_conflict(error)
             if not conflict and not is_lost(error):
                 raise
             if joined or number == TRIES:
+                if isinstance(error, DatabaseConflict):
+                    raise
                 kind = DatabaseConflict if conflict else DatabaseUnavailable
                 raise kind(f"{type(error).__name__}: {error}".strip()) from error
             logger.debug("transaction repeated try=%s error=%s", number, error)

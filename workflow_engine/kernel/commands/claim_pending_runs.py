@@ -6,7 +6,7 @@ import logging
 import uuid
 from dataclasses import dataclass, replace
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, Error, IntegrityError
 
 from workflow_engine.errors import WorkflowEngineError
 from workflow_engine.kernel import points
@@ -55,7 +55,14 @@ def claim_pending_runs(command: ClaimPendingRuns, ports: Ports, causation_id: uu
     for _ in range(command.max_claims):
         if command.starter is not None and len(started) >= command.starter.slots:
             break
-        outcome = _claim_one(command, ports, causation_id, len(started))
+        try:
+            outcome = _claim_one(command, ports, causation_id, len(started))
+        except (WorkflowEngineError, Error) as error:
+            if not claimed:
+                raise
+            # What was committed runs here; nobody else would know.
+            logger.warning("claiming ended early claimed=%s error=%s", len(claimed), error)
+            break
         if outcome is None:
             break
         run_id, stages, ok = outcome
@@ -93,7 +100,7 @@ def _claim_one(
     except IntegrityError:
         # Rows of an interrupted claim: leave them as they are, add what is missing.
         return transact(ports, causation_id, lambda work: step(work, leftovers=True))
-    except (DataError, ValueError, TypeError, LookupError, WorkflowEngineError) as error:
+    except (DataError, ValueError, TypeError, LookupError, AttributeError, WorkflowEngineError) as error:
         # Deterministic: it would fail again. Infrastructure errors have raised and leave the run PENDING.
         if not seen or (isinstance(error, WorkflowEngineError) and error.code.startswith("DATABASE_")):
             raise

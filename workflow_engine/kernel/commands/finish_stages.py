@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Literal
 
 from workflow_engine.definitions.results import AnnotationNote, Completed, Failed, Notes, Result, StageError
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import Starter, settle, stage_event
-from workflow_engine.kernel.events import AnnotationCreated, StageCompleted, StageFailed, StageRetrying
+from workflow_engine.kernel.events import AnnotationCreated, StageCompleted, StageFailed, StageRetrying, StageStarted
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import InputReference, StartedStage, find_input, plan_group, started_from
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
@@ -56,6 +57,8 @@ class FinishStages(Command[FinishStagesResult]):
     type = "stage.finish"
     outcomes: tuple[Outcome, ...]
     starter: Starter | None = None
+    # An earlier command with the same causation id may have been committed without an answer.
+    again: bool = False
 
 
 @handles(FinishStages)
@@ -63,19 +66,20 @@ def finish_stages(command: FinishStages, ports: Ports, causation_id: uuid.UUID) 
     finished = []
     for outcome in command.outcomes:
         points.hit(points.COMPLETE_BEFORE)
-        finished.append(transact(ports, causation_id, lambda work, o=outcome: _finish(work, o, command.starter)))  # type: ignore[misc]
+        step = partial(_finish, outcome=outcome, starter=command.starter, again=command.again)
+        finished.append(transact(ports, causation_id, step))
         points.hit(points.COMPLETE_AFTER)
     return FinishStagesResult(finished=tuple(finished))
 
 
-def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None) -> Finished:
+def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None, again: bool) -> Finished:
     stage, result = outcome.stage, outcome.result
     run = work.lock_run(stage.run_id)
     if run is None:
         return Finished(stage.stage_run_id, "ghost")
     row = stage.row(work.ports.using)
     if not _store(work, row, outcome):
-        return _ghost_or_mine(work, run, stage)
+        return _ghost_or_mine(work, run, stage, again or work.repeated)
     _insert_attempt(work, row, outcome)
     _insert_notes(work, run, row, result.notes)
     if isinstance(result, Completed):
@@ -130,13 +134,13 @@ def _knows(ports: Ports, run: WorkflowRun, stage_id: str) -> bool:
     )
 
 
-def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> Finished:
+def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage, repeated: bool) -> Finished:
     """Tell a void token from a COMMIT of our own whose answer was lost: only we can have written that attempt."""
     attempts = StageAttempt.objects.using(work.ports.using).filter(
         stage_run=stage.stage_run_id, token=stage.token, worker=stage.worker_id
     )
     outcome = attempts.values_list("outcome", flat=True).first()
-    if not work.repeated or outcome not in (
+    if not repeated or outcome not in (
         AttemptOutcome.COMPLETED,
         AttemptOutcome.RETRYING,
         AttemptOutcome.FAILED,
@@ -146,6 +150,11 @@ def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> F
         run=run, group_number=stage.group_number + 1, worker=stage.worker_id, status=StageStatus.RUNNING, attempt=1
     )
     rows = list(going_on) if outcome == AttemptOutcome.COMPLETED and run.status == RunStatus.RUNNING else []
+    if rows:
+        # Only what this very command has started: another thread of this process may have finished a sibling.
+        started_here = run.events.using(work.ports.using).filter(causation_id=work.causation_id, type=StageStarted.type)
+        mine = {payload["stage_run_id"] for payload in started_here.values_list("payload", flat=True)}
+        rows = [row for row in rows if str(row.pk) in mine]
     started = tuple(started_from(row, run, find_input(run, row.group_number, work.ports.using)) for row in rows)
     kinds: dict[str, Kind] = {"completed": "completed", "retrying": "retrying", "failed": "failed"}
     return Finished(stage.stage_run_id, kinds[outcome], started)

@@ -59,7 +59,8 @@ def _orphans(ports: Ports) -> Any:
 
 
 def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed", "kept"]:
-    run = work.lock_run(candidate.run_id)
+    # Not waiting for a run that somebody holds: the next tick asks again, and the others come back now.
+    run = work.lock_run(candidate.run_id, skip_locked=True)
     # Asked again under the lock: the worker may have come back, or finished.
     row = _orphans(work.ports).filter(pk=candidate.pk, token=candidate.token).first()
     if run is None or row is None:

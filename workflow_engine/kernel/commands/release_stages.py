@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import stage_event
@@ -31,6 +32,8 @@ class ReleaseStages(Command[ReleaseStagesResult]):
     type = "stage.release"
     worker_id: uuid.UUID
     tokens: Mapping[uuid.UUID, int]
+    # Leave rows of runs that somebody holds now: for callers that must not wait.
+    skip_locked: bool = False
 
 
 @handles(ReleaseStages)
@@ -39,12 +42,18 @@ def release_stages(command: ReleaseStages, ports: Ports, causation_id: uuid.UUID
         pk__in=list(command.tokens), worker=command.worker_id, status=StageStatus.RUNNING
     )
     held = [row for row in rows.order_by("run_id", "id") if row.token == command.tokens[row.pk]]
-    released = [row.pk for row in held if transact(ports, causation_id, lambda work, r=row: _release(work, copy(r)))]  # type: ignore[misc]
+    released = [
+        row.pk
+        for row in held
+        if transact(ports, causation_id, partial(_release, candidate=row, skip_locked=command.skip_locked))
+    ]
     return ReleaseStagesResult(released=tuple(released))
 
 
-def _release(work: UnitOfWork, row: StageRun) -> bool:
-    run = work.lock_run(row.run_id)
+def _release(work: UnitOfWork, candidate: StageRun, skip_locked: bool) -> bool:
+    # A copy: a try that is rolled back must not have changed what the next one begins with.
+    row = copy(candidate)
+    run = work.lock_run(row.run_id, skip_locked=skip_locked)
     facts, lapse = stage_event(row), lapse_of(work, row, AttemptOutcome.RELEASED)
     if run is None or not row.put_back(due_at=work.now):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable
 from copy import copy
@@ -9,9 +10,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
 
+from django.db import Error
 from django.db.models import Q
 
-from workflow_engine.errors import WorkflowNotFound
+from workflow_engine.errors import WorkflowEngineError, WorkflowNotFound
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import Starter, stage_event
 from workflow_engine.kernel.events import StageStarted
@@ -23,7 +25,9 @@ from workflow_engine.statuses import RunStatus, StageStatus
 
 from .base import Command, handles
 
+logger = logging.getLogger(__name__)
 UNKNOWN_STAGE_WAIT = timedelta(seconds=30)
+MAX_PASSES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +47,7 @@ class StartStages(Command[StartStagesResult]):
 
     Args:
         idle: nothing runs in the caller's process, so a suspect may start, alone.
+        suspects_only: the process has become idle for a suspect's sake.
         stage_run_ids: only these (hints from a message); None: any that are due.
         run_id: only stages of this run.
     """
@@ -50,25 +55,42 @@ class StartStages(Command[StartStagesResult]):
     type = "stage.start"
     starter: Starter
     idle: bool = False
+    suspects_only: bool = False
     stage_run_ids: tuple[uuid.UUID, ...] | None = None
     run_id: uuid.UUID | None = None
 
 
 @handles(StartStages)
 def start_stages(command: StartStages, ports: Ports, causation_id: uuid.UUID) -> StartStagesResult:
-    candidates = _candidates(command, ports)
     started: list[StartedStage] = []
     dropped = deferred = 0
-    for run_id, rows in groupby(sorted(candidates, key=lambda row: row.run_id), key=lambda row: row.run_id):
-        result = _start_in_run(command, ports, causation_id, run_id, list(rows))
-        started += result.started
-        dropped += result.dropped
-        deferred += result.deferred
-        points.hit(points.START_AFTER)
+    passed: list[uuid.UUID] = []
+    try:
+        # A run that somebody holds for long must not hide the due stages of others behind it.
+        for _ in range(MAX_PASSES):
+            left = command.starter.slots - len(started)
+            idle = command.idle and not started
+            candidates = _candidates(command, ports, passed, left, idle=idle) if left > 0 else []
+            for run_id, rows in groupby(sorted(candidates, key=lambda row: row.run_id), key=lambda row: row.run_id):
+                result = _start_in_run(command, ports, causation_id, run_id, list(rows))
+                started += result.started
+                dropped += result.dropped
+                deferred += result.deferred
+                passed.append(run_id)
+                points.hit(points.START_AFTER)
+            if not candidates or dropped + deferred == 0 or any(stage.alone for stage in started):
+                break
+    except (WorkflowEngineError, Error) as error:
+        if not started:
+            raise
+        # What was committed runs here; nobody else would know.
+        logger.warning("taking ended early started=%s error=%s", len(started), error)
     return StartStagesResult(started=tuple(started), dropped=dropped, deferred=deferred)
 
 
-def _candidates(command: StartStages, ports: Ports) -> list[StageRun]:
+def _candidates(
+    command: StartStages, ports: Ports, passed: list[uuid.UUID], slots: int, *, idle: bool
+) -> list[StageRun]:
     """Pick rows without a lock; the run's lock and the guarded update decide."""
     starter = command.starter
     queues = None if starter.queues is None else list(starter.queues)
@@ -77,10 +99,12 @@ def _candidates(command: StartStages, ports: Ports) -> list[StageRun]:
         rows = rows.filter(run=command.run_id)
     if command.stage_run_ids is not None:
         rows = rows.filter(pk__in=command.stage_run_ids)
-    if not command.idle:
+    if not idle:
         rows = rows.filter(suspect=False)
-    picked = list(rows[: starter.slots])
-    if command.idle and picked and picked[0].suspect:
+    elif command.suspects_only:
+        rows = rows.filter(suspect=True)
+    picked = list(rows.exclude(run__in=passed)[:slots])
+    if idle and picked and picked[0].suspect:
         return picked[:1]
     return [row for row in picked if not row.suspect]
 
