@@ -58,7 +58,7 @@ class Recorder:
 
     def flush(self) -> None:
         """Write what is queued, once a second and before each finish; lines of lost attempts are dropped."""
-        # Never for long: a progress row may be locked by a transaction that a user keeps open.
+        # Never for long: whoever finishes a stage must not wait for a slow batch of others' lines.
         if not self._writing.acquire(timeout=FLUSH_WAIT_SECONDS):
             return
         try:
@@ -89,12 +89,14 @@ class Recorder:
         WorkflowLog.objects.using(self._ports.using).bulk_create(rows, 500)
 
     def _show(self, progress: list[tuple[Held, dict[str, Any]]]) -> None:
-        using = self._ports.using
+        rows = StageRun.objects.using(self._ports.using)
         for held, value in progress:
-            stage = held.stage
-            if not held.lost.is_set() and not StageRun.objects.using(using).show_progress(
-                stage.stage_run_id, stage.token, value
-            ):
+            if held.lost.is_set():
+                continue
+            shown = rows.show_progress(held.stage.stage_run_id, held.stage.token, value)
+            if shown is None:
+                self._put_back([], [(held, value)])
+            elif not shown:
                 held.lost.set()
 
     def _put_back(self, lines: list[Any], progress: list[tuple[Held, dict[str, Any]]]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from workflow_engine.ids import uuid7
 from workflow_engine.statuses import FINISHED_STAGE, OPEN_STAGE, RunStatus, StageStatus
 
-from .base import rank
+from .base import lock_rows, rank
 from .payloads import Envelope
 from .runs import DEFAULT_PRIORITY, WorkflowRun
 from .workers import WorkerHeartbeat
@@ -49,10 +49,14 @@ class StageRunQuerySet(models.QuerySet["StageRun"]):
         alive = WorkerHeartbeat.objects.using(self.db).filter(pk=OuterRef("worker"), lease_until__gte=alive_after)
         return self.filter(status=StageStatus.RUNNING).exclude(Exists(alive))
 
-    def show_progress(self, pk: uuid.UUID, token: int, progress: dict[str, Any]) -> bool:
-        """Replace the progress of an attempt; False if its token is void."""
+    def show_progress(self, pk: uuid.UUID, token: int, progress: dict[str, Any]) -> bool | None:
+        """Replace the progress of an attempt; False if its token is void, None if somebody holds its row just now."""
         rows = self.filter(pk=pk, token=token, status=StageStatus.RUNNING)
-        return bool(rows.update(progress=progress))
+        with transaction.atomic(using=self.db):
+            # Never waiting: a caller may keep its transaction open, and one run must not hold up the others' lines.
+            if lock_rows(rows, skip_locked=True).values_list("pk").first() is not None:
+                return bool(rows.update(progress=progress))
+        return None if rows.exists() else False
 
     def cancel_open(self, run: WorkflowRun, now: Any) -> int:
         """Cancel every open stage of a run whose lock is held; their tokens are void from here on."""
