@@ -82,9 +82,6 @@ class RunList(EngineView):
         except (InvalidInput, InvalidConfig) as error:
             field = "input" if isinstance(error, InvalidInput) else "config"
             raise InvalidBody([_under(field, item) for item in error.errors], code=error.code) from error
-        except WorkflowRun.DoesNotExist as error:
-            # The key outlived the run it made.
-            raise RunNotFound("of this idempotency key") from error
 
 
 class RunDetail(EngineView):

@@ -47,7 +47,8 @@ class TestDesk:
         self.metrics[name] = value
 
     def annotate(self, key: str, value: Any, actor: str, idempotency_key: str | None, emit_event: bool) -> None:
-        self.annotations[key] = value
+        if value is not None:
+            self.annotations[key] = value
 
     def artifact(self, name: str, data: Any, content_type: str | None) -> str:
         self.artifacts[name] = data.read() if hasattr(data, "read") else data
