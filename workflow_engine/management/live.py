@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -61,7 +62,7 @@ class SilentView:
         self._say(text)
 
 
-class _Changes:
+class _Changes(ABC):
     """Remembers what was shown."""
 
     def __init__(self, run: WorkflowRun, command: EngineCommand) -> None:
@@ -81,11 +82,11 @@ class _Changes:
             self.show_run(status)
         self._before, self._status = stages, status
 
-    def show_run(self, status: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def show_run(self, status: str) -> None: ...
 
-    def show_stage(self, old: StageLine | None, line: StageLine) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def show_stage(self, old: StageLine | None, line: StageLine) -> None: ...
 
 
 class LineView(_Changes):
