@@ -20,7 +20,9 @@ class View(Protocol):
     """Shows a run while it goes on."""
 
     def __enter__(self) -> View: ...
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        """Leave the screen as it is."""
+        return None
     def change(self, status: str) -> None:
         """Look at the run again: its status or a stage of it has changed."""
         ...
@@ -54,7 +56,9 @@ class SilentView:
     def __enter__(self) -> SilentView:
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        """Leave the screen as it is."""
+        return None
 
     def change(self, status: str) -> None: ...
 
@@ -70,7 +74,9 @@ class _Changes(ABC):
         self._before: tuple[StageLine, ...] = ()
         self._status = ""
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        """Leave the screen as it is."""
+        return None
 
     def change(self, status: str) -> None:
         stages, is_new = stages_of(self._run), status != self._status
