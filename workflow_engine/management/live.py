@@ -23,6 +23,7 @@ class View(Protocol):
     def __exit__(self, *_: object) -> None:
         """Leave the screen as it is."""
         return None
+
     def change(self, status: str) -> None:
         """Look at the run again: its status or a stage of it has changed."""
         ...
