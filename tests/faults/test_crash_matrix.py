@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from tests.faults.processes import stop, worker_process
 from tests.faults.workflows import crashing, expected
@@ -15,7 +15,7 @@ from workflow_engine import cancel_run, create_run
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.kernel import points
-from workflow_engine.models import StageAttempt, StageRun, WorkflowArtifact, WorkflowRun
+from workflow_engine.models import StageAttempt, StageRun, WorkflowArtifact, WorkflowLog, WorkflowRun
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -101,9 +101,12 @@ def test_a_worker_that_dies_while_it_gives_stages_back_loses_nothing() -> None:
 def test_a_zombie_that_wakes_after_its_lease_writes_nothing() -> None:
     with registry_override(crashing):
         run = create_run(crashing, "input")
-    # It must not be stopped in the middle of a tick that reaps its own stage, holding the run's lock.
-    with worker_process(f"{points.COMPLETE_BEFORE}:1:stop", "--no-orchestrator") as zombie:
-        until(lambda: StageRun.objects.filter(status="RUNNING").exists(), "a stage runs")
+    with worker_process(f"{points.COMPLETE_BEFORE}:1:sleep=5", "--no-orchestrator") as zombie:
+        until(lambda: StageRun.objects.filter(progress__isnull=False).exists(), "the first stage is at its end")
+        until(lambda: WorkflowLog.objects.exists(), "its lines are written")
+        # Not in the middle of a write: a process that is frozen with SQLite's only write lock blocks everybody.
+        with transaction.atomic():
+            zombie.send_signal(signal.SIGSTOP)
         with worker_process() as healthy:
             until(lambda: finished(run), "the run ends under a healthy worker")
             before = list(StageRun.objects.order_by("pk").values())
