@@ -19,6 +19,14 @@ def check_all() -> int:
     return len(runs)
 
 
+def events(run: WorkflowRun) -> list[str]:
+    """Return the types of a run's events in order, having checked that their numbers have no gaps."""
+    rows = list(OutboxEvent.objects.filter(run=run).order_by("sequence"))
+    assert [row.sequence for row in rows] == list(range(1, len(rows) + 1))
+    assert WorkflowRun.objects.get(pk=run.pk).event_seq == len(rows)
+    return [row.type for row in rows]
+
+
 def check_run(run: WorkflowRun) -> None:
     events = list(OutboxEvent.objects.filter(run=run).order_by("sequence"))
     stages = list(StageRun.objects.filter(run=run))

@@ -9,7 +9,6 @@ import sys
 import types
 import unittest
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +150,6 @@ def test_the_workflow_of_the_tutorial_gives_what_the_tutorial_shows(
     assert run.artifacts.get().name == "report.json"
 
 
-@pytest.mark.skipif(find_spec("workflow_engine.api.urls") is None, reason="there is no API")
 @pytest.mark.django_db(transaction=True)
 def test_the_client_of_the_http_page_starts_and_cancels_a_run(
     namespace: dict[str, Any], monkeypatch: pytest.MonkeyPatch, client: Any, admin_user: Any

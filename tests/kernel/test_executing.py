@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from tests.invariants import events
 from tests.workflows import Broken, Number, add_stage, chain, failing, fan
 from workflow_engine import create_run
 from workflow_engine.definitions import (
@@ -34,13 +35,6 @@ from workflow_engine.models import (
     WorkflowRun,
 )
 from workflow_engine.testing import FakeClock
-
-
-def events(run: WorkflowRun) -> list[str]:
-    rows = list(OutboxEvent.objects.filter(run=run).order_by("sequence"))
-    assert [row.sequence for row in rows] == list(range(1, len(rows) + 1))
-    assert WorkflowRun.objects.get(pk=run.pk).event_seq == len(rows)
-    return [row.type for row in rows]
 
 
 def test_a_chain_hands_each_output_to_the_next_stage(known: Any, host: InlineHost) -> None:

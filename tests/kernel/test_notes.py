@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.invariants import events
 from tests.workflows import chain
 from workflow_engine import create_run
 from workflow_engine.definitions import (
@@ -14,18 +15,10 @@ from workflow_engine.definitions import (
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.kernel import Kernel
 from workflow_engine.models import (
-    OutboxEvent,
     StageRun,
     WorkflowAnnotation,
     WorkflowRun,
 )
-
-
-def events(run: WorkflowRun) -> list[str]:
-    rows = list(OutboxEvent.objects.filter(run=run).order_by("sequence"))
-    assert [row.sequence for row in rows] == list(range(1, len(rows) + 1))
-    assert WorkflowRun.objects.get(pk=run.pk).event_seq == len(rows)
-    return [row.type for row in rows]
 
 
 def test_a_fact_with_an_idempotency_key_is_stored_and_told_once(known: Any, host: InlineHost) -> None:

@@ -4,6 +4,7 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
+from tests.invariants import events
 from tests.workflows import chain
 from workflow_engine import cancel_run, create_run
 from workflow_engine.definitions.results import Completed
@@ -27,13 +28,6 @@ from workflow_engine.models import (
 )
 from workflow_engine.models.payloads import inline
 from workflow_engine.testing import FakeClock
-
-
-def events(run: WorkflowRun) -> list[str]:
-    rows = list(OutboxEvent.objects.filter(run=run).order_by("sequence"))
-    assert [row.sequence for row in rows] == list(range(1, len(rows) + 1))
-    assert WorkflowRun.objects.get(pk=run.pk).event_seq == len(rows)
-    return [row.type for row in rows]
 
 
 def _take(kernel: Kernel, worker: uuid.UUID | None = None) -> StartedStage:
