@@ -6,7 +6,7 @@ TYPED := workflow_engine $(wildcard example_project) tests/backends $(wildcard t
 LINTS := lint-format lint-rules lint-types lint-imports lint-migrations lint-deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint $(LINTS) format clean
+.PHONY: help demo test bench lint $(LINTS) format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -17,6 +17,9 @@ demo: $(VENV)/.demo ## Run the example project: real workflows in your terminal,
 
 test: $(VENV)/.test ## Run the tests on SQLite, PostgreSQL and MariaDB; make test ARGS="-k cancel" picks some
 	@$(BIN)/python -m tests.backends $(ARGS)
+
+bench: $(VENV)/.test ## Measure beside other systems, about 15 minutes; make bench ARGS=--quick takes two
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 lint: $(LINTS) ## Check format, rules, types, layers, migrations and deployment settings; changes nothing
 

@@ -25,6 +25,7 @@ CONTENTS = {
         "how-to/large-data",
         "how-to/run-workers",
         "how-to/queues",
+        "how-to/rq",
         "how-to/testing",
         "how-to/http-api",
         "how-to/admin",
@@ -35,6 +36,7 @@ CONTENTS = {
         "explanation/guarantees",
         "explanation/crash-points",
         "explanation/hot-queries",
+        "explanation/performance",
     ],
     "Reference": [
         "reference/definitions",

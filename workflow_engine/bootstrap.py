@@ -30,6 +30,7 @@ from workflow_engine.models.payloads import read_blobs_with
 from workflow_engine.models.runs import DEFAULT_PRIORITY
 
 TRANSPORTS = {
+    "rq": "workflow_engine.transports.rq.RqTransport",
     "database": "workflow_engine.transports.database.DatabaseTransport",
     "eager": "workflow_engine.transports.eager.EagerTransport",
 }
@@ -161,6 +162,8 @@ def create_run(
         idempotency_scope=idempotency_scope,
     )
     result = kernel.dispatch(command)
+    if result.row is not None:
+        return result.row
     run = WorkflowRun.objects.using(kernel.ports.using).select_related("data").filter(pk=result.run_id).first()
     if run is None:
         # The key outlived its run, which somebody has deleted.

@@ -1,4 +1,4 @@
-"""System checks: what is wrong with a project's settings, with the fix. None opens a connection."""
+"""System checks: what is wrong with a project's settings, with the fix. Only ``--deploy`` opens a connection."""
 
 from __future__ import annotations
 
@@ -102,3 +102,23 @@ def check_blob_storage(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -
             id="workflow_engine.W002",
         )
     ]
+
+
+@register()
+def check_rq(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E005 to E008: settings that do not suit the RQ transport."""
+    if transport_name() != "rq":
+        return []
+    from .transports.rq.checks import check_queues
+
+    return list(check_queues())
+
+
+@register(deploy=True)
+def check_redis(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E009, E010, W003: the Redis of the RQ transport."""
+    if transport_name() != "rq":
+        return []
+    from .transports.rq.checks import check_server
+
+    return list(check_server())

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 
 NAME = "WORKFLOW_ENGINE"
@@ -15,7 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "DATABASE": "default",
     # "rq", "database", "eager" or a dotted path; None: "rq" if django_rq is installed as an app, else "database".
     "TRANSPORT": None,
-    # Logical queue name -> queue of the transport; a name that is absent maps to itself.
+    # Logical queue name -> key of RQ_QUEUES; a name that is absent maps to itself.
     "QUEUES": {},
     # Key of Django's STORAGES that holds large payloads and artifacts.
     "BLOB_STORAGE": "default",
@@ -38,6 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "IDEMPOTENCY_KEEP_DAYS": 7,
     "UNKNOWN_DEFINITION_GRACE_SECONDS": 3600,
     "WORKER_THREADS": 8,
+    # `async def` stages at the same time on a worker's event loop, besides those in its threads.
+    "WORKER_ASYNC_STAGES": 1000,
     # How long a draining worker waits for the bodies it runs.
     "GRACE_SECONDS": 30,
     "PLUGINS": [],
@@ -57,6 +60,7 @@ POSITIVE = {
     "MAX_CRASHES",
     "MAX_EVENT_TRIES",
     "WORKER_THREADS",
+    "WORKER_ASYNC_STAGES",
     "MAX_PAYLOAD_BYTES",
     "MAX_MAP_ITEMS",
     "MAX_PARALLEL",
@@ -68,7 +72,15 @@ NOT_NEGATIVE = {
     "UNKNOWN_DEFINITION_GRACE_SECONDS",
     "GRACE_SECONDS",
 }
-WHOLE = {"TICK_BATCH", "MAX_CRASHES", "MAX_EVENT_TRIES", "WORKER_THREADS", "MAX_PAYLOAD_BYTES", "INLINE_PAYLOAD_BYTES"}
+WHOLE = {
+    "TICK_BATCH",
+    "MAX_CRASHES",
+    "MAX_EVENT_TRIES",
+    "WORKER_THREADS",
+    "WORKER_ASYNC_STAGES",
+    "MAX_PAYLOAD_BYTES",
+    "INLINE_PAYLOAD_BYTES",
+}
 
 
 def get_setting(key: str) -> Any:
@@ -82,7 +94,7 @@ def transport_name() -> str:
     """Return the configured transport; what is right without any setting depends on the installed apps."""
     configured = get_setting("TRANSPORT")
     if configured is None:
-        return "database"
+        return "rq" if apps.is_installed("django_rq") else "database"
     return str(configured)
 
 
@@ -122,6 +134,8 @@ def _problem_with(key: str, value: Any) -> tuple[str, str] | None:
         return f"names no storage: {value!r}", f"Known keys of STORAGES: {', '.join(settings.STORAGES)}."
     if not isinstance(value, type(default)):
         return f"must be a {type(default).__name__}, got {type(value).__name__}", f"The default is {default!r}."
+    if key == "QUEUES" and not all(isinstance(name, str) and name for pair in value.items() for name in pair):
+        return f"must map names to names, got {value!r}", 'For example {"slow": "low"}: stages of "slow" ring in "low".'
     return None
 
 

@@ -10,6 +10,7 @@
     ├── InvalidPayload              a value that cannot be stored as JSON and read back
     │   └── PayloadTooLarge
     ├── InvalidTransition  StaleLease  MissingStageOutput  BlobNotFound
+    ├── ProcessDied                 the process of a stage with isolation="process" died
     ├── IdempotencyConflict  IdempotencyInProgress
     ├── WaitTimeout
     ├── DatabaseConflict            repeat the whole transaction
@@ -182,6 +183,12 @@ class BlobCorrupt(WorkflowEngineError):
     """A blob's bytes do not have the size or SHA-256 that were recorded when it was written."""
 
     code = "BLOB_CORRUPT"
+
+
+class ProcessDied(WorkflowEngineError):
+    """The process that ran the body of a stage with ``isolation="process"`` died; the text says of what."""
+
+    code = "PROCESS_DIED"
 
 
 class IdempotencyConflict(WorkflowEngineError):

@@ -43,6 +43,8 @@ OPEN_RUN = (RunStatus.PENDING, RunStatus.RUNNING)
 FINISHED_RUN = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 OPEN_STAGE = (StageStatus.PENDING, StageStatus.RUNNING, StageStatus.SUSPENDED)
 DONE_STAGE = (StageStatus.COMPLETED, StageStatus.SKIPPED)
+# Whatever its group still waits for, or fails with.
+UNFINISHED_STAGE = (*OPEN_STAGE, StageStatus.FAILED, StageStatus.CANCELLED)
 FINISHED_STAGE = (StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.SKIPPED, StageStatus.CANCELLED)
 
 RUN_CHANGES: dict[str, frozenset[str]] = {

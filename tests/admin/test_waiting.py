@@ -15,7 +15,7 @@ from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import ClaimPendingRuns
 from workflow_engine.kernel.commands.beat import Beat, WorkerFacts
-from workflow_engine.models import WorkflowRun
+from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.waiting import waiting_reason
 from workflow_engine.testing import FakeClock
 
@@ -137,6 +137,7 @@ def test_many_open_stages_are_counted(
 ) -> None:
     run = create_run(known(fan(6)), {"value": 1})
     host.execute(host.take(run.pk)[0])
+    StageRun.objects.filter(status="RUNNING").update(status="PENDING", worker=None)
     run.refresh_from_db()
 
     with django_assert_max_num_queries(3):

@@ -78,6 +78,19 @@ def _config_without_fields(ctx: StageContext[int, int]) -> int:
     return 1
 
 
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_a_plain_or_async_body_may_have_a_process_of_its_own(isolation: Any) -> None:
+    @stage("plain", isolation=isolation)
+    def plain(ctx: StageContext[None]) -> None:
+        pass
+
+    @stage("waits", isolation=isolation)
+    async def waits(ctx: StageContext[None]) -> None:
+        pass
+
+    assert (plain.isolation, waits.isolation, waits.is_async) == (isolation, isolation, True)
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -111,6 +124,8 @@ def test_an_id_that_is_not_lower_case_words_is_refused_with_an_example(id: Any) 
         ({"timeout": timedelta(0)}, "timeout must be a timedelta above 0"),
         ({"queue": ""}, "queue must be the name"),
         ({"dependencies": "a"}, "dependencies must be a list"),
+        ({"isolation": "fork"}, "isolation must be 'thread' or 'process'"),
+        ({"isolation": None}, "isolation must be 'thread' or 'process'"),
     ],
 )
 def test_a_wrong_option_is_refused_with_its_value(options: dict[str, Any], words: str) -> None:

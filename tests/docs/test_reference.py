@@ -90,7 +90,8 @@ def test_the_codes_of_stored_errors_are_those_in_the_code() -> None:
 def test_the_errors_page_lists_every_system_check() -> None:
     found = {item.removeprefix("workflow_engine.") for item in first_codes(REFERENCE / "errors.md", header="Id")}
 
-    assert found == set(re.findall(r'id="workflow_engine\.(\w+)"', (ROOT / "workflow_engine/checks.py").read_text()))
+    code = "\n".join(path.read_text() for path in (ROOT / "workflow_engine").rglob("checks.py"))
+    assert found == set(re.findall(r'id="workflow_engine\.(\w+)"', code))
 
 
 def test_the_crash_point_page_lists_every_point_in_order() -> None:

@@ -73,10 +73,10 @@ def test_a_worker_that_made_room_runs_the_suspect_and_not_those_before_it(
         create_run("chain", {"value": 1}, priority=10)
     get_kernel().dispatch(ClaimPendingRuns())
 
-    assert worker.taker.take(worker._starter(3), 1) != []
+    assert worker.taker.take(worker._starter(), 1) != []
     monkeypatch.setattr(taking, "SUSPECT_PATIENCE_SECONDS", 0)
-    assert worker.taker.take(worker._starter(1), 3) == []
-    assert [item.alone for item in worker.taker.take(worker._starter(4), 0)] == [True]
+    assert worker.taker.take(worker._starter(), 3) == []
+    assert [item.alone for item in worker.taker.take(worker._starter(), 0)] == [True]
 
 
 @pytest.mark.parametrize("when", ["start", "drain", "goodbye"])
@@ -128,7 +128,7 @@ def test_a_worker_whose_own_row_is_gone_still_takes(known: Any) -> None:
     create_run("chain", {"value": 1})
     WorkerHeartbeat.objects.all().delete()
 
-    assert len(worker.taker.take(worker._starter(4), 0)) == 1
+    assert len(worker.taker.take(worker._starter(), 0)) == 1
 
 
 def _taken_twice() -> tuple[StartedStage, StartedStage]:

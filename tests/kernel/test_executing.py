@@ -343,12 +343,11 @@ def test_a_missing_or_damaged_blob_fails_the_stage_loudly_and_never_runs_its_bod
 
 def test_a_missing_output_of_one_sibling_fails_the_next_stage_loudly(known: Any, host: InlineHost) -> None:
     run = create_run(known(fan(3)), {"value": 1})
-    first = host.take()[0]
-    host.execute(first)
+    following = host.execute(host.take()[0]).next
     for _ in range(2):
-        host.execute(host.take()[0])
+        following = host.execute(following[0]).next
     StageRun.objects.filter(stage="add-2").update(output=None)
-    last = host.execute(host.take()[0])
+    last = host.execute(following[0])
     host.execute(last.next[0])
 
     error = WorkflowRun.objects.get(pk=run.pk).error
@@ -386,9 +385,10 @@ def test_a_run_fails_once_its_group_has_settled_with_the_first_failed_stages_err
 
     workflow = define_workflow("w").parallel(sibling("a", True), sibling("b", False), sibling("c", True)).build()
     run = create_run(known(workflow))
+    following: Any = ()
     for count in range(3):
         assert WorkflowRun.objects.get(pk=run.pk).status == ("PENDING" if count == 0 else "RUNNING")
-        host.execute(host.take()[0])
+        following = host.execute((following or host.take())[0]).next
 
     run = WorkflowRun.objects.get(pk=run.pk)
     assert (run.status, run.error["message"], run.error["stage"]) == ("FAILED", "a", "a")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic, Protocol, cast, overload
+from typing import Any, Generic, Literal, Protocol, cast, get_args, overload
 
 from workflow_engine.errors import InvalidDefinition
 
@@ -17,6 +17,7 @@ from .retry import Retry
 from .types import Signature, read_signature
 
 DEFAULT_QUEUE = "workflows"
+Isolation = Literal["thread", "process"]
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*\Z")
 MAX_ID_LENGTH = 100
 
@@ -34,6 +35,7 @@ class Stage(Generic[In, Cfg, Out]):
     retry: Retry = field(default_factory=Retry)
     timeout: timedelta | None = None
     queue: str = DEFAULT_QUEUE
+    isolation: Isolation = "thread"
 
     def __call__(self, ctx: StageContext[In, Cfg]) -> Any:
         """Call the body as the plain function it is, for instance in a test."""
@@ -41,6 +43,11 @@ class Stage(Generic[In, Cfg, Out]):
 
     def __repr__(self) -> str:
         return f"<Stage {self.id!r}>"
+
+    @property
+    def runs_on_loop(self) -> bool:
+        """Whether the body shares an event loop with others, and so takes no thread of its own."""
+        return self.is_async and self.isolation == "thread"
 
     @property
     def is_async(self) -> bool:
@@ -74,15 +81,18 @@ def stage(
     retry: Retry | None = None,
     timeout: timedelta | None = None,
     queue: str = DEFAULT_QUEUE,
+    isolation: Isolation = "thread",
 ) -> StageDecorator:
     """Make a stage of a function ``(ctx: StageContext[In, Cfg]) -> Out``, plain or ``async``.
 
     Args:
         id: lower-case words of letters and digits, joined by ``-``; unique in its workflow.
         dependencies: stages that must stand in earlier groups; checked when the workflow is built.
-        timeout: time for one attempt. A body in a thread cannot be stopped: at the deadline its attempt fails
-            (code ``TIMEOUT``) and whatever it still returns is dropped.
+        timeout: time for one attempt. A plain body in a thread cannot be stopped: at the deadline its attempt fails
+            (code ``TIMEOUT``) and whatever it still returns is dropped. An ``async`` one is cancelled at its next
+            await, one in a process of its own is killed.
         queue: logical queue, mapped by the setting ``QUEUES``.
+        isolation: ``"process"`` runs the body in another process, which may be killed or die without harm to others.
 
     Raises:
         InvalidDefinition: an argument or annotation is wrong; the text names the stage, the value and the fix.
@@ -95,6 +105,8 @@ def stage(
         raise InvalidDefinition(f"{where}: timeout must be a timedelta above 0, got {timeout!r}.")
     if not isinstance(queue, str) or not queue:
         raise InvalidDefinition(f"{where}: queue must be the name of a queue, got {queue!r}.")
+    if isolation not in get_args(Isolation):
+        raise InvalidDefinition(f"{where}: isolation must be 'thread' or 'process', got {isolation!r}.")
     if isinstance(dependencies, str | Stage):
         raise InvalidDefinition(f"{where}: dependencies must be a list or tuple, got {dependencies!r}.")
 
@@ -111,6 +123,7 @@ def stage(
             retry=retry or Retry(),
             timeout=timeout,
             queue=queue,
+            isolation=isolation,
         )
 
     return cast(StageDecorator, decorate)

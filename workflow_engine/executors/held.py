@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workflow_engine.definitions.results import RunCancelledError
@@ -47,11 +48,18 @@ class Held:
     # Its body is over its time, and somebody is about to say so.
     timed_out: bool = False
     began: float = field(default_factory=time.monotonic)
+    # How many stages went on one after the other up to this one, and since when: others must have their turn.
+    chain: int = 1
+    chain_began: float = field(default_factory=time.monotonic)
+    # It runs on the event loop and so takes none of the slots.
+    on_loop: bool = False
 
     def check(self) -> None:
         """Raise ``RunCancelledError`` once nothing of this attempt will be kept."""
         if self.lost.is_set():
             raise RunCancelledError(f"stage {self.stage.stage_id!r}: the run was cancelled or the attempt was lost")
+        if self.timed_out:
+            raise RunCancelledError(f"stage {self.stage.stage_id!r}: the body took longer than its timeout")
         if self.lease is not None and self.lease.is_over:
             # Whether it really is lost only the database knows; the stage is given back rather than failed.
             self.lost.set()
@@ -67,22 +75,24 @@ class HeldStages:
 
     def __init__(self) -> None:
         self._held: dict[tuple[uuid.UUID, int], Held] = {}
+        self._in_slots = 0
         self._changed = threading.Condition()
 
     def add(self, held: Held) -> None:
-        with self._changed:
-            self._held[_key(held)] = held
+        self.exchange((), (held,))
 
     def remove(self, held: Held) -> None:
-        with self._changed:
-            self._held.pop(_key(held), None)
-            self._changed.notify_all()
+        self.exchange((held,), ())
 
-    def replace(self, old: Held, new: Held) -> None:
-        """Let ``new`` stand where ``old`` stood, without the count going down in between."""
+    def exchange(self, ended: Iterable[Held], following: Iterable[Held]) -> list[Held]:
+        """Let what follows stand where others have ended, as one change; return what was not held before."""
         with self._changed:
-            self._held.pop(_key(old), None)
-            self._held[_key(new)] = new
+            gone = [one for held in ended if (one := self._held.pop(_key(held), None)) is not None]
+            new = [held for held in following if _key(held) not in self._held]
+            self._held.update((_key(held), held) for held in new)
+            self._in_slots += sum(not held.on_loop for held in new) - sum(not held.on_loop for held in gone)
+            self._changed.notify_all()
+        return new
 
     def tokens(self) -> dict[uuid.UUID, int]:
         """Return the newest token of each stage run."""
@@ -97,14 +107,24 @@ class HeldStages:
         with self._changed:
             return self._held.get((stage_run_id, token))
 
+    @property
+    def in_slots(self) -> int:
+        """How many take a slot: all but those on the event loop."""
+        return self._in_slots
+
     def __len__(self) -> int:
         with self._changed:
             return len(self._held)
 
     def wait_below(self, count: int, timeout: float) -> bool:
-        """Wait until fewer than ``count`` are held; False if that took longer than ``timeout`` seconds."""
+        """Wait until fewer than ``count`` slots are taken; False if that took longer than ``timeout`` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: len(self._held) < count, timeout=timeout)
+            return self._changed.wait_for(lambda: self._in_slots < count, timeout=timeout)
+
+    def wait_empty(self, timeout: float) -> bool:
+        """Wait until nothing is held; False if that took longer than ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._held, timeout=timeout)
 
 
 def _key(held: Held) -> tuple[uuid.UUID, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
@@ -15,6 +16,8 @@ from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import ClaimPendingRuns, Finished, FinishStages, Outcome, StartStages
 from workflow_engine.kernel.started import StartedStage
+
+logger = logging.getLogger(__name__)
 
 
 class InlineHost:
@@ -51,7 +54,19 @@ class InlineHost:
         result = self._executor.run(Held(started))
         self._recorder.flush()
         outcome = Outcome(started, result, timedelta(seconds=time.monotonic() - began))
-        return self.kernel.dispatch(FinishStages(outcomes=(outcome,), starter=self._starter())).finished[0]
+        return self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> Finished:
+        causation_id, tried = uuid.uuid4(), FinishStages(outcomes=(outcome,), starter=self._starter(), together=True)
+        try:
+            finished = self.kernel.dispatch(tried, causation_id=causation_id).finished
+        except Exception:
+            logger.debug("finishing alone stage=%s", outcome.stage.stage_id, exc_info=True)
+            finished = ()
+        if not finished:
+            alone = FinishStages(outcomes=(outcome,), starter=self._starter(), again=True)
+            finished = self.kernel.dispatch(alone, causation_id=causation_id).finished
+        return finished[0]
 
     def _starter(self) -> Starter:
         return Starter(worker_id=self.worker_id, slots=1, alone=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from django.db import connections
 
-from .pool import tidy_connections
+from workflow_engine.executors.tidying import tidy_connections
 
 logger = logging.getLogger(__name__)
 

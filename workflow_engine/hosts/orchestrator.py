@@ -9,8 +9,23 @@ from workflow_engine.conf import get_setting
 from workflow_engine.executors.held import Lease
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import ClaimPendingRuns, ReapStaleLeases
+from workflow_engine.kernel.ports import Ports
+from workflow_engine.models import StageRun, WorkflowRun
 
 logger = logging.getLogger(__name__)
+# Rows looked at to find the queues in which something waits.
+MOST_WAITING = 100
+
+
+def waiting_queues(ports: Ports) -> list[str]:
+    """Return the queues in which something is due now; two statements."""
+    now, known = ports.clock.db_now(), ports.known_workflows()
+    stages = StageRun.objects.using(ports.using).startable(now, None, known).values("queue")[:MOST_WAITING]
+    runs = WorkflowRun.objects.using(ports.using).claimable(now, known)
+    found = {row["queue"] for row in stages}
+    for plan in runs.values_list("data__plan", flat=True)[:MOST_WAITING]:
+        found |= {item["queue"] for group in plan["groups"][:1] for item in group["stages"]}
+    return sorted(found)
 
 
 class Orchestrator:
@@ -21,7 +36,7 @@ class Orchestrator:
     ) -> None:
         self._kernel, self._lease = kernel, lease
         self._batch = batch or get_setting("TICK_BATCH")
-        self.steps: dict[str, Callable[[], int]] = {"reap_leases": self._reap}
+        self.steps: dict[str, Callable[[], int]] = {"reap_leases": self._reap, "ring": self._ring}
         if claims:
             # Workers of the database transport claim by themselves, when they can start what they claim.
             self.steps = {"claim": self._claim, **self.steps}
@@ -41,6 +56,14 @@ class Orchestrator:
 
     def _claim(self) -> int:
         return len(self._kernel.dispatch(ClaimPendingRuns(max_claims=self._batch)).claimed)
+
+    def _ring(self) -> int:
+        """Ring for what is due and waits, where no message does: the transport may have lost them."""
+        if self._kernel.ports.transport.polls:
+            return 0
+        queues = waiting_queues(self._kernel.ports)
+        self._kernel.ports.transport.refill(queues)
+        return len(queues)
 
     def _reap(self) -> int:
         # Who could not beat itself (the database was away) does not judge others by their silence.

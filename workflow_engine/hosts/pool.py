@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from django.conf import settings
-from django.db import connections, reset_queries
+from django.db import connections
+
+from workflow_engine.executors.tidying import tidy_connections
 
 logger = logging.getLogger(__name__)
 Task = Callable[[], None]
@@ -81,18 +82,3 @@ class ThreadPool:
                 self._threads.discard(me)
                 self._given_up.discard(me)
             connections.close_all()
-
-
-def tidy_connections() -> None:
-    """Close what a body left broken or in a transaction; keep the good ones open for the next stage."""
-    for connection in connections.all(initialized_only=True):
-        left_open = connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
-        if left_open:
-            # In a block Django would keep the connection to roll it back; this one is given up whole.
-            connection.in_atomic_block = False
-            connection.close()
-            del connections[connection.alias]
-        elif connection.errors_occurred:
-            connection.close_if_unusable_or_obsolete()
-    if settings.DEBUG:
-        reset_queries()

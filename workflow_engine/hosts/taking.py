@@ -5,21 +5,40 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from django.db import Error
-from django.db.models import Exists, Subquery
+from django.db.models import DateTimeField, Exists, ExpressionWrapper, QuerySet, Subquery
 
 from workflow_engine.errors import WorkflowEngineError
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import ClaimPendingRuns, StartStages
+from workflow_engine.kernel.commands.start_stages import loop_stages
 from workflow_engine.kernel.started import StartedStage
 from workflow_engine.models import StageRun, WorkerHeartbeat, WorkflowRun
+from workflow_engine.models.compiled import rows_of
+from workflow_engine.models.runs import WorkflowRunQuerySet
+from workflow_engine.models.stage_runs import StageRunQuerySet
+from workflow_engine.statuses import RunStatus, StageStatus
 
 logger = logging.getLogger(__name__)
 # A suspect that is due for this long makes a busy worker stop taking work until it is idle and can run it alone.
 SUSPECT_PATIENCE_SECONDS = 2.0
+# Runs claimed in one transaction.
+MOST_CLAIMED = 100
+Kind = Literal["any", "slot", "loop"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """What kind of places is free, and which workflows begin in such (None: any)."""
+
+    starter: Starter
+    kind: Kind
+    workflows: tuple[str, ...] | None
 
 
 class Taker:
@@ -45,33 +64,64 @@ class Taker:
             self._alone = None
         if self._alone is not None:
             return []
-        stage_rank, run_rank, suspect = self._look(starter)
+        taken: list[StartedStage] = []
+        for room in self._rooms(starter):
+            try:
+                taken += self._take(room, running + len(taken))
+            except (WorkflowEngineError, Error) as error:
+                if not taken:
+                    raise
+                # What was started runs here; nobody else would know.
+                logger.warning("taking ended early started=%s error=%s", len(taken), error)
+            if self._alone is not None:
+                break
+        return taken
+
+    def _rooms(self, starter: Starter) -> list[_Room]:
+        """Return what to ask for: one kind of place after the other, since one may be free and the other not."""
+        loop_stages = self._kernel.ports.loop_stages()
+        if starter.tasks is None or not loop_stages:
+            return [_Room(starter, "any", None)]
+        registered = self._kernel.ports.registry.registered_workflows()
+        on_loop = {item.id for item in registered if all(stage.runs_on_loop for stage in item.groups[0].stages)}
+        in_slots = tuple(item.id for item in registered if item.id not in on_loop)
+        rooms = [
+            _Room(replace(starter, tasks=0), "slot", in_slots),
+            _Room(replace(starter, slots=0), "loop", tuple(sorted(on_loop))),
+        ]
+        return [room for room in rooms if room.starter.room > 0]
+
+    def _take(self, room: _Room, running: int) -> list[StartedStage]:
+        stage_rank, run_rank, suspect = self._look(room)
         made_room = self.makes_room
         self._note_suspect(bool(suspect), running)
         if running and self.makes_room:
             return []
         taken: list[StartedStage] = []
         if suspect and not running:
-            taken = self._take_stages(starter, idle=True, suspects_only=made_room)
-            if len(taken) == 1 and taken[0].alone and starter.slots > 1:
+            taken = self._take_stages(room.starter, room.kind, idle=True, suspects_only=made_room)
+            if len(taken) == 1 and taken[0].alone and room.starter.room > 1:
                 self._alone = taken[0].stage_run_id
                 return taken
-        return taken + self._take_rest(starter, len(taken), stage_rank, run_rank)
+        return taken + self._take_rest(room, len(taken), stage_rank, run_rank)
 
-    def _take_rest(self, starter: Starter, count: int, stage_rank: Any, run_rank: Any) -> list[StartedStage]:
+    def _take_rest(self, room: _Room, count: int, stage_rank: Any, run_rank: Any) -> list[StartedStage]:
         taken: list[StartedStage] = []
         runs_first = run_rank is not None and (stage_rank is None or run_rank < stage_rank)
         for claims in (True, False) if runs_first else (False, True):
-            left = starter.slots - count - len(taken)
+            left = room.starter.room - count - len(taken)
             if left <= 0:
                 break
-            fewer = Starter(starter.worker_id, left, starter.queues, starter.alone)
+            fewer = replace(room.starter, slots=left) if not room.starter.tasks else replace(room.starter, tasks=left)
             try:
                 if claims and run_rank is not None:
-                    command = ClaimPendingRuns(max_claims=left, run_id=self._run_id, starter=fewer)
+                    most = min(left, MOST_CLAIMED)
+                    command = ClaimPendingRuns(
+                        max_claims=most, run_id=self._run_id, workflows=room.workflows, starter=fewer
+                    )
                     taken += self._kernel.dispatch(command).started
                 elif not claims and stage_rank is not None:
-                    taken += self._take_stages(fewer, idle=False)
+                    taken += self._take_stages(fewer, room.kind, idle=False)
             except (WorkflowEngineError, Error) as error:
                 if not taken and not count:
                     raise
@@ -80,8 +130,10 @@ class Taker:
                 break
         return taken
 
-    def _take_stages(self, starter: Starter, *, idle: bool, suspects_only: bool = False) -> list[StartedStage]:
-        command = StartStages(starter=starter, idle=idle, suspects_only=suspects_only, run_id=self._run_id)
+    def _take_stages(
+        self, starter: Starter, kind: Kind, *, idle: bool, suspects_only: bool = False
+    ) -> list[StartedStage]:
+        command = StartStages(starter=starter, idle=idle, suspects_only=suspects_only, kind=kind, run_id=self._run_id)
         return list(self._kernel.dispatch(command).started)
 
     def _note_suspect(self, there: bool, running: int) -> None:
@@ -90,24 +142,63 @@ class Taker:
         elif self._suspect_since is None:
             self._suspect_since = time.monotonic()
 
-    def _look(self, starter: Starter) -> tuple[Any, Any, Any]:
+    def _look(self, room: _Room) -> tuple[Any, Any, Any]:
         """Return (rank of the first due stage, rank of the first pending run, is a suspect due); one statement."""
         ports = self._kernel.ports
-        now, known = ports.clock.db_now(), ports.known_workflows()
-        queues = None if starter.queues is None else list(starter.queues)
-        stages = StageRun.objects.using(ports.using).startable(now, queues, known)
-        runs = WorkflowRun.objects.using(ports.using).claimable(now, known)
-        if self._run_id is not None:
-            stages, runs = stages.filter(run=self._run_id), runs.filter(pk=self._run_id)
-        found = (
-            WorkerHeartbeat.objects.using(ports.using)
-            .filter(pk=self._worker_id)
-            .values_list(
+        known, queues = ports.known_workflows(), room.starter.queues
+
+        def build() -> QuerySet[Any]:
+            stages, runs = self._due(room, known)
+            return self._myself().values_list(
                 Subquery(stages.filter(suspect=False).values("rank_at")[:1]),
                 Subquery(runs.values("rank_at")[:1]),
                 Exists(stages.filter(suspect=True)),
             )
-            .first()
-        )
+
+        found = self._rows(("look", self._worker_id, self._run_id, queues, tuple(known), room.kind), build)
         # Our own row is gone (pruned, or restored from a backup): look at everything; the next beat writes it anew.
-        return found or (ports.clock.now(), ports.clock.now(), False)
+        return tuple(found[0]) if found else (ports.clock.now(), ports.clock.now(), False)
+
+    def next_due_in(self) -> float | None:
+        """Return in how many seconds something that waits for its time will be due; None: nothing does."""
+        using = self._kernel.ports.using
+
+        def build() -> QuerySet[Any]:
+            now = self._kernel.ports.clock.db_now()
+            stages = StageRun.objects.using(using).filter(status=StageStatus.PENDING, due_at__gt=now)
+            runs = WorkflowRun.objects.using(using).filter(
+                status=RunStatus.PENDING, paused_at__isnull=True, due_at__gt=now
+            )
+            return self._myself().values_list(
+                Subquery(stages.order_by("due_at").values("due_at")[:1]),
+                Subquery(runs.order_by("due_at").values("due_at")[:1]),
+                ExpressionWrapper(now, DateTimeField()),
+            )
+
+        found = self._rows(("next", self._worker_id), build)
+        if not found:
+            return 0.0
+        *times, now = found[0]
+        waits = [(due - now).total_seconds() for due in times if due is not None]
+        return max(0.0, min(waits)) if waits else None
+
+    def _due(self, room: _Room, known: list[str]) -> tuple[StageRunQuerySet, WorkflowRunQuerySet]:
+        ports = self._kernel.ports
+        queues = None if room.starter.queues is None else list(room.starter.queues)
+        stages = StageRun.objects.using(ports.using).startable(ports.clock.db_now(), queues, known)
+        if room.kind != "any":
+            on_loop = loop_stages(ports)
+            stages = stages.filter(on_loop) if room.kind == "loop" else stages.exclude(on_loop)
+        workflows = known if room.workflows is None else list(room.workflows)
+        runs = WorkflowRun.objects.using(ports.using).claimable(ports.clock.db_now(), workflows)
+        if self._run_id is not None:
+            stages, runs = stages.filter(run=self._run_id), runs.filter(pk=self._run_id)
+        return stages, runs
+
+    def _myself(self) -> QuerySet[WorkerHeartbeat]:
+        return WorkerHeartbeat.objects.using(self._kernel.ports.using).filter(pk=self._worker_id)
+
+    def _rows(self, key: tuple[Any, ...], build: Callable[[], QuerySet[Any]]) -> Sequence[Sequence[Any]]:
+        if hasattr(self._kernel.ports.clock.db_now(), "resolve_expression"):
+            return rows_of(self._kernel.ports.using, key, build)
+        return list(build())

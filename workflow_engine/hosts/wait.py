@@ -124,7 +124,7 @@ def _refuse_transaction() -> None:
 @contextmanager
 def _hosting(run_id: uuid.UUID) -> Iterator[None]:
     """Drive the run in a thread of this process; who leaves early gives it back at once, unless interrupted by hand."""
-    worker = Worker(get_kernel(), WorkerOptions(name=f"wait:{run_id}", run_id=run_id))
+    worker = Worker(get_kernel(), WorkerOptions(name=f"wait:{run_id}", run_id=run_id, attach=False))
     thread = threading.Thread(target=worker.run, name="wfe-wait", daemon=True)
     thread.start()
     try:

@@ -10,26 +10,33 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.db import Error, connections
 
 from workflow_engine.conf import get_setting
 from workflow_engine.errors import WorkflowEngineError
-from workflow_engine.executors.held import HeldStages, Lease
+from workflow_engine.executors.held import Held, HeldStages, Lease
 from workflow_engine.executors.recorder import Recorder, RecorderThread
+from workflow_engine.executors.tidying import tidy_connections
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
-from workflow_engine.kernel.commands import Beat, ReleaseStages, WorkerFacts
+from workflow_engine.kernel.commands import Beat, ReleaseStages
+from workflow_engine.kernel.ports import Message, WorkerFacts
 
 from .loops import Loop
 from .orchestrator import Orchestrator
-from .pool import ThreadPool, tidy_connections
+from .pool import ThreadPool
 from .runner import Runner
 from .taking import Taker
 
 logger = logging.getLogger(__name__)
 WATCH_SECONDS = 0.5
+POLL_SHARE = 0.93
+# Where the transport rings, a worker with nothing to do looks for itself this often.
+LONGEST_REST_SECONDS = 30.0
+SUSPENDED_SECONDS = 1.0
+GATHER_SECONDS = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,8 @@ class WorkerOptions:
     orchestrate: bool = True
     grace: float | None = None
     max_jobs: int | None = None
+    # Listen to the transport; else only what this process itself rings is heard, and the database polled.
+    attach: bool = True
     run_id: uuid.UUID | None = None
 
 
@@ -53,37 +62,51 @@ class Worker:
         self.kernel, self.options = kernel, options or WorkerOptions()
         self.id = uuid.uuid4()
         self.slots = self.options.threads or get_setting("WORKER_THREADS")
+        self.tasks: int = get_setting("WORKER_ASYNC_STAGES")
         self.grace = get_setting("GRACE_SECONDS") if self.options.grace is None else self.options.grace
         self.queues = None if self.options.queues is None else tuple(self.options.queues)
         limits = kernel.ports.limits
         self.lease = Lease(limits.lease_seconds, margin=min(limits.beat_seconds, limits.lease_seconds / 3))
         self.held = HeldStages()
         self.recorder = Recorder(kernel.ports)
-        self.runner = Runner(kernel, self.held, self.recorder, self.lease, self._continue_with)
+        self.runner = Runner(
+            kernel, self.held, self.recorder, self.lease, self._continue_with, self._refill, self._settled
+        )
         self.taker = Taker(kernel, self.options.run_id, self.id)
         self.facts = self._describe()
         self._stopping, self._hurry = threading.Event(), threading.Event()
         self._unknown: dict[uuid.UUID, int] = {}
+        self._poll: float = get_setting("POLL_SECONDS")
+        self._backlog = False
+        # The main loop rests although all slots are taken: it waits for work for the event loop.
+        self._wants_slot = False
         self._pool: ThreadPool | None = None
 
     def run(self) -> int:
         """Work until told to stop (or, in a burst, until nothing is left); return how many attempts ended here."""
         self._wait_for_database()
-        self._pool = pool = ThreadPool(self.slots)
+        # One more than there are slots: the thread that finishes what others have run takes nobody's place.
+        self._pool = pool = ThreadPool(self.slots + 1)
+        self.runner.use(pool)
         writer = RecorderThread(self.recorder.flush)
         loops = self._loops()
         writer.start()
         for loop in loops:
             loop.start()
+        if self.options.attach:
+            self.kernel.ports.transport.attach(self.facts)
         logger.info("worker started worker=%s name=%s slots=%s", self.id, self.facts.name, self.slots)
         try:
-            self._take_until_stopped(pool)
+            self._take_until_stopped()
         finally:
             self._drain()
             for loop in reversed(loops):
                 loop.stop()
+            self.runner.stop()
             pool.stop()
             writer.stop()
+            if self.options.attach:
+                self.kernel.ports.transport.detach()
             self._say_goodbye()
             connections.close_all()
             logger.info("worker stopped worker=%s finished=%s", self.id, self.runner.finished)
@@ -104,13 +127,13 @@ class Worker:
         """Renew the lease; let go of what the database says is not ours, give back what we do not know."""
         sent_at = time.monotonic()
         running = self.held.tokens()
-        zombies = self._pool.zombies if self._pool else 0
+        zombies = (self._pool.zombies if self._pool else 0) + self.runner.zombies
         result = self.kernel.dispatch(Beat(worker=self.facts, running=running, zombies=zombies))
         self.lease.renewed(sent_at)
         for pk in result.lost:
             held = self.held.get(pk, running[pk])
             if held is not None:
-                held.lost.set()
+                self._lose(held)
         # Twice in a row: an attempt that is just being started is not known here yet.
         known = self.held.tokens()
         forgotten = {pk: token for pk, token in result.unknown.items() if known.get(pk) != token}
@@ -128,39 +151,76 @@ class Worker:
             loops.append(Loop("tick", orchestrator.tick, get_setting("TICK_SECONDS")))
         return loops
 
-    def _take_until_stopped(self, pool: ThreadPool) -> None:
-        # A little less than promised, so that the look itself and the start fit into it too.
-        poll, failures = get_setting("POLL_SECONDS") * 0.93, 0
+    def _take_until_stopped(self) -> None:
+        failures, rung = 0, False
         while not self._stopping.is_set():
-            if not self.held.wait_below(self.slots, timeout=poll):
+            if not self.kernel.ports.loop_stages() and not self.held.wait_below(self.slots, POLL_SHARE * self._poll):
                 continue
+            if self._backlog and self.runner.finisher.is_leading:
+                # More is waiting than fits, and whoever finishes takes it.
+                self.held.wait_below(1, timeout=GATHER_SECONDS)
             try:
-                running = len(self.held)
-                # Whoever cannot beat takes nothing: it would be taken away again at once.
-                free = 0 if self.lease.is_over else self._free(running)
-                taken = self.taker.take(self._starter(free), running) if free > 0 else []
-                for started in taken:
-                    held = self.runner.hold(started)
-                    pool.submit(lambda held=held: self.runner.run(held))  # type: ignore[misc]
+                took = self._take(rung)
                 if failures:
                     logger.info("taking work again worker=%s", self.id)
                 failures = 0
+                if self._is_done(took):
+                    break
+                rung = False if took else self._rest()
             except Exception as error:
                 failures += 1
                 if failures == 1:
                     logger.warning("cannot take work, goes on trying error=%s: %s", type(error).__name__, error)
                 tidy_connections()
                 self._stopping.wait(min(0.1 * 2**failures, 5))
-                continue
-            if self._is_done(bool(taken)):
-                break
-            if not taken:
-                self.kernel.ports.transport.pop(poll)
 
-    def _free(self, running: int) -> int:
-        limit = self.options.max_jobs
-        free = self.slots - running
-        return free if limit is None else min(free, limit - self.runner.finished - running)
+    def _take(self, rung: bool) -> bool:
+        """Start what is due, as far as there are free slots; return whether there was anything."""
+        # Whoever cannot beat takes nothing: it would be taken away again at once.
+        if self.lease.is_over or self._suspended:
+            return False
+        with self.runner.finisher.turn:
+            starter = self._starter()
+            if starter.room <= 0 or self._stopping.is_set():
+                return False
+            taken = self.taker.take(starter, len(self.held))
+            self.runner.take(taken)
+        self._backlog = bool(taken) and self.held.in_slots >= self.slots
+        if rung and self._backlog and self.options.attach:
+            # Woken by a bell, and there was more than fits: others may be idle.
+            queues = {stage.queue for stage in taken}
+            self.kernel.ports.transport.push([Message(queue) for queue in queues])
+        return bool(taken)
+
+    def _refill(self) -> bool:
+        """Take more in the thread that has just finished some; only while more is known to wait than fits."""
+        if not self._backlog or self._stopping.is_set():
+            return False
+        try:
+            return self._take(rung=False)
+        except Exception:
+            # The main loop meets the same error, and deals with it.
+            logger.debug("cannot take work while finishing", exc_info=True)
+            tidy_connections()
+            return False
+
+    def _rest(self) -> bool:
+        """Wait until something rings or is due; return whether it rang."""
+        transport = self.kernel.ports.transport
+        self._wants_slot = self.held.in_slots >= self.slots
+        if not self.options.attach or transport.polls:
+            # A little less than promised, so that the look itself and the start fit into it too.
+            wait = POLL_SHARE * self._poll
+        elif self._suspended:
+            wait = SUSPENDED_SECONDS
+        else:
+            due = self.taker.next_due_in()
+            wait = LONGEST_REST_SECONDS if due is None else min(LONGEST_REST_SECONDS, due)
+        return bool(transport.pop(wait))
+
+    @property
+    def _suspended(self) -> bool:
+        return self.options.attach and self.kernel.ports.transport.suspended
 
     def _is_done(self, took: bool) -> bool:
         limit = self.options.max_jobs
@@ -168,22 +228,38 @@ class Worker:
             return True
         return self.options.burst and not took and len(self.held) == 0
 
-    def _starter(self, slots: int) -> Starter:
-        return Starter(worker_id=self.id, slots=slots, queues=self.queues, alone=self.slots == 1)
+    def _starter(self) -> Starter:
+        """Return what there is room for."""
+        slots, on_loop = self.slots - self.held.in_slots, len(self.held) - self.held.in_slots
+        tasks = max(0, self.tasks - on_loop)
+        if (limit := self.options.max_jobs) is not None:
+            slots = min(slots, limit - self.runner.finished - len(self.held))
+            tasks = min(tasks, limit - self.runner.finished - len(self.held) - slots)
+        alone = self.slots == 1 and not self.kernel.ports.loop_stages()
+        return Starter(worker_id=self.id, slots=max(0, slots), tasks=max(0, tasks), queues=self.queues, alone=alone)
 
     def _continue_with(self) -> Starter | None:
-        """A thread may go on with the next stage unless the process drains or a suspect waits to run alone."""
+        """What ends may be followed by something else unless the process drains or a suspect waits to run alone."""
         if self._stopping.is_set() or self.taker.makes_room or self.taker.runs_alone:
             return None
-        return self._starter(1)
+        return replace(self._starter(), slots=0)
+
+    def _settled(self) -> None:
+        if self._wants_slot:
+            self._wants_slot = False
+            self.kernel.ports.transport.push([])
 
     def _watch(self) -> None:
         """Fence off bodies that are over their time and let other threads take their places."""
+        self.runner.watch_loop()
         now = time.monotonic()
         for held in self.held.all():
             thread = self.runner.thread_of(held)
             over = held.deadline is not None and now > held.deadline
-            if not over or held.timed_out or thread is None or self._pool is None:
+            if held.on_loop or not over or held.timed_out or thread is None or self._pool is None:
+                continue
+            if self.runner.is_isolated(held):
+                # Its process is killed by whoever waits for it.
                 continue
             held.timed_out = True
             self._pool.give_up(thread)
@@ -192,20 +268,26 @@ class Worker:
                 self.held.remove(held)
             else:
                 # In the thread that takes its place: the run may be locked, and others' deadlines do not wait.
-                held.lost.set()
+                self._lose(held)
                 self._pool.submit(lambda held=held: self.runner.time_out(held))  # type: ignore[misc]
+        if self.options.attach:
+            self.kernel.ports.transport.beat(len(self.held), self.runner.finished)
+
+    def _lose(self, held: Held) -> None:
+        held.lost.set()
+        self.runner.tell_lost(held)
 
     def _drain(self) -> None:
         self._stopping.set()
         end = time.monotonic() + self.grace
         while len(self.held) and time.monotonic() < end and not self._hurry.is_set():
-            self.held.wait_below(1, timeout=0.1)
+            self.held.wait_empty(timeout=0.1)
         try:
             # What the database says, not what is held: a finish under way may have started the next stage, and a take
             # that failed half-way has started some too. Again until nothing is left: each round settles such a finish.
             for _ in range(10):
                 for held in self.held.all():
-                    held.lost.set()
+                    self._lose(held)
                 tokens = self.kernel.dispatch(Beat(worker=self.facts, running={})).unknown
                 if not tokens:
                     break

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from workflow_engine.models import StageRun, WorkflowRun
-from workflow_engine.statuses import DONE_STAGE, OPEN_STAGE, RunStatus, StageStatus
+from workflow_engine.statuses import OPEN_STAGE, RunStatus, StageStatus
 
 from .events import RunCompleted, RunFailed, StageStarted
+from .new_stages import NewStage, new_stages
+from .ports import Ports
 from .started import InputReference, StartedStage, find_input, plan_group, started_from
 from .unit_of_work import UnitOfWork
 
@@ -24,12 +27,40 @@ class Starter:
     slots: int
     queues: tuple[str, ...] | None = None
     alone: bool = False
+    # Room for ``async def`` stages on an event loop; None: there is none, they take slots like the others.
+    tasks: int | None = None
 
     def takes(self, queue: str) -> bool:
         return self.queues is None or queue in self.queues
 
+    @property
+    def room(self) -> int:
+        return self.slots + (self.tasks or 0)
 
-def stage_event(row: StageRun) -> dict[str, Any]:
+
+class Places:
+    """What is left of a starter's room in one transaction."""
+
+    def __init__(self, starter: Starter, ports: Ports) -> None:
+        self.starter, self._ports = starter, ports
+        self._left = {False: starter.slots, True: starter.tasks or 0}
+
+    def take(self, run: WorkflowRun, stage_id: str, queue: str) -> bool:
+        """Take a place for a stage of a run; False: there is none, or it is not for this worker."""
+        if not self.starter.takes(queue):
+            return False
+        workflow = self._ports.registry.get_workflow(run.workflow)
+        if not workflow.has_stage(stage_id):
+            # A deploy under way: it waits for a worker that has it.
+            return False
+        on_loop = self.starter.tasks is not None and workflow.get_stage(stage_id).runs_on_loop
+        if self._left[on_loop] <= 0:
+            return False
+        self._left[on_loop] -= 1
+        return True
+
+
+def stage_event(row: StageRun | NewStage | StartedStage) -> dict[str, Any]:
     """Return the fields that every event of a stage carries."""
     return {
         "stage_id": row.stage,
@@ -44,30 +75,30 @@ def open_group(
     work: UnitOfWork,
     run: WorkflowRun,
     number: int,
-    starter: Starter | None,
+    places: Places | None,
     *,
     input: InputReference | None = None,
     leftovers: bool = False,
 ) -> list[StartedStage]:
-    """Create the rows of a group; those that ``starter`` can take are started at once, the others ring.
+    """Create the rows of a group; those for which there is a place are started at once, the others ring.
 
     Args:
         input: where the group's input lies, if the caller knows; else it is looked up when something starts.
         leftovers: rows of this group may exist already (an interrupted claim); those are left as they are.
     """
-    rows = [_new_row(work, run, number, item) for item in plan_group(run, number)]
+    rows = new_stages(run, number, work.now)
     starting = []
-    if starter is not None and not leftovers and run.paused_at is None:
-        # A stage that the code here does not have (a deploy under way) waits for a worker that has it.
-        workflow = work.ports.registry.get_workflow(run.workflow)
-        takes = [row for row in rows if starter.takes(row.queue) and workflow.has_stage(row.stage)]
-        starting = takes[: starter.slots]
-    for row in starting:
-        row.status, row.token, row.attempt = StageStatus.RUNNING, 1, 1
-        row.worker, row.alone, row.started_at = starter.worker_id, starter.alone, work.now  # type: ignore[union-attr]
-    StageRun.objects.using(work.ports.using).bulk_create(rows, ignore_conflicts=leftovers)
+    if places is not None and not leftovers and run.paused_at is None:
+        starting = [row for row in rows if places.take(run, row.stage, row.queue)]
+        for row in starting:
+            row.start(worker=places.starter.worker_id, at=work.now, alone=places.starter.alone)
+    if leftovers:
+        left = [StageRun(**row.columns()) for row in rows]
+        StageRun.objects.using(work.ports.using).bulk_create(left, ignore_conflicts=True)
+    else:
+        work.insert(StageRun, (row.columns() for row in rows))
     for row in rows:
-        if row in starting:
+        if row.status == StageStatus.RUNNING:
             work.emit(run, StageStarted(**stage_event(row)))
         else:
             work.ring(row)
@@ -77,62 +108,44 @@ def open_group(
     return [started_from(row, run, reference) for row in starting]
 
 
-def _new_row(work: UnitOfWork, run: WorkflowRun, number: int, item: Any) -> StageRun:
-    groups = run.plan["groups"]
-    before = sum(len(group["stages"]) for group in groups[: number - 1])
-    ids = [stage["id"] for stage in groups[number - 1]["stages"]]
-    return StageRun(
-        run_id=run.pk,
-        stage=item["id"],
-        group_number=number,
-        stage_number=before + ids.index(item["id"]) + 1,
-        generation=run.generation,
-        queue=item["queue"],
-        priority=run.priority,
-        due_at=work.now,
-        # The run's own place: runs that began earlier end earlier.
-        rank_at=run.rank_at,
-        config=run.data.config_of(item["id"]),
-    )
-
-
 def settle(
     work: UnitOfWork,
     run: WorkflowRun,
     number: int,
-    starter: Starter | None = None,
+    places: Places | None = None,
     *,
-    only_completed: StageRun | None = None,
+    unfinished: Sequence[StageRun] | None = None,
     input: InputReference | None = None,
 ) -> tuple[Action, list[StartedStage]]:
     """Decide what follows for a run whose lock is held, now that a stage of group ``number`` may have ended.
 
     Args:
-        only_completed: the one stage of a group of one that this transaction has completed: its siblings need not
-            be read, there are none.
+        unfinished: the group's stages that have not succeeded, in order, if the caller has read them under the lock
+            (or knows that there are none); None: they are read here.
     """
     if run.status != RunStatus.RUNNING or work.is_ending(run):
         return "noop", []
-    if only_completed is None:
-        rows = list(
-            StageRun.objects.using(work.ports.using)
-            .current()
-            .filter(run=run, group_number=number)
-            .exclude(status__in=DONE_STAGE)
-            .order_by("stage_number", "map_index", "id")
-            .only("stage", "status", "error")
-        )
-        if any(row.status in OPEN_STAGE for row in rows):
-            return "noop", []
-        if rows:
-            _fail_run(work, run, rows[0])
-            return "failed", []
+    if unfinished is None:
+        unfinished = unfinished_stages(work, [run]).get((run.pk, number), [])
+    if any(row.status in OPEN_STAGE for row in unfinished):
+        return "noop", []
+    if unfinished:
+        _fail_run(work, run, unfinished[0])
+        return "failed", []
     if plan_group(run, number + 1):
-        return "advanced", open_group(work, run, number + 1, starter, input=input)
+        return "advanced", open_group(work, run, number + 1, places, input=input)
     last = tuple(item["id"] for item in plan_group(run, number))
     work.change_run(run, RunStatus.COMPLETED, leaving=(RunStatus.RUNNING,), finished_at=work.now)
     work.emit(run, RunCompleted(workflow_id=run.workflow, output=last))
     return "completed", []
+
+
+def unfinished_stages(work: UnitOfWork, runs: Sequence[WorkflowRun]) -> dict[tuple[uuid.UUID, int], list[StageRun]]:
+    """Return the stages of locked runs that have not succeeded, by run id and group number; one statement."""
+    found: dict[tuple[uuid.UUID, int], list[StageRun]] = {}
+    for row in StageRun.objects.using(work.ports.using).unfinished([run.pk for run in runs]):
+        found.setdefault((row.run_id, row.group_number), []).append(row)
+    return found
 
 
 def _fail_run(work: UnitOfWork, run: WorkflowRun, failed: StageRun) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 
@@ -13,7 +13,15 @@ class Event:
     type: ClassVar[str]
 
     def payload(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        kind = type(self)
+        names = _fields.get(kind)
+        if names is None:
+            names = _fields[kind] = tuple(item.name for item in fields(kind))
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+# Asked once per class: events are written on the hot path.
+_fields: dict[type, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True)

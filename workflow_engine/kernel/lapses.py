@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workflow_engine.models import StageAttempt, StageRun
+from workflow_engine.models.batch import columns_of
 from workflow_engine.statuses import AttemptOutcome
 
 from .unit_of_work import UnitOfWork
@@ -29,4 +30,4 @@ def lapse_of(
 
 
 def record(work: UnitOfWork, lapses: list[StageAttempt]) -> None:
-    StageAttempt.objects.using(work.ports.using).bulk_create(lapses)
+    work.insert(StageAttempt, (columns_of(lapse) for lapse in lapses))

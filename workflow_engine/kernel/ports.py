@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """What a worker process says of itself."""
+
+    id: uuid.UUID
+    name: str
+    host: str
+    pid: int
+    version: str
+    slots: int
+    queues: tuple[str, ...] | None = None
+    workflows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A doorbell: something is due in ``queue``; ``stage_run_id`` is a hint. It may be lost, doubled or late."""
 
@@ -22,9 +36,16 @@ class Message:
 
 
 class JobTransport(Protocol):
-    """Carries messages. Whatever it loses, the database still knows."""
+    """Carries messages. Whatever it loses, the database still knows.
 
-    def push(self, messages: Sequence[Message]) -> None: ...
+    The methods with a body are what a worker process tells its transport; an adapter that inherits from this class
+    needs only those in which it differs.
+    """
+
+    def push(self, messages: Sequence[Message]) -> None:
+        """Wake whoever waits for these messages. Called after commit: never raises, never waits for long."""
+        ...
+
     def pop(self, wait: float) -> list[Message]:
         """Return what arrived, waiting at most ``wait`` seconds for it; an empty list is always allowed."""
         ...
@@ -34,6 +55,32 @@ class JobTransport(Protocol):
     def epoch(self) -> str:
         """A value that changes when the transport has lost its memory."""
         ...
+
+    def attach(self, worker: WorkerFacts) -> None:
+        """This process has a worker from now on: what is pushed for its queues wakes ``pop``."""
+        return
+
+    def detach(self) -> None:
+        """The worker is gone."""
+        return
+
+    def beat(self, running: int, finished: int) -> None:
+        """The worker lives; it runs and has finished so many attempts. Called often."""
+        return
+
+    def refill(self, queues: Sequence[str]) -> None:
+        """Something has been due in these queues for a while: ring again where no message is waiting."""
+        return
+
+    @property
+    def polls(self) -> bool:
+        """Whether nobody may ring just now, so that a worker must look for itself every moment."""
+        return True
+
+    @property
+    def suspended(self) -> bool:
+        """Whether workers are told to take nothing for now."""
+        return False
 
 
 class BlobStore(Protocol):
@@ -109,3 +156,11 @@ class Ports:
 
     def known_workflows(self) -> list[str]:
         return [workflow.id for workflow in self.registry.registered_workflows()]
+
+    def loop_stages(self) -> dict[str, tuple[str, ...]]:
+        """Return the stages that run on an event loop, by workflow; workflows without any are left out."""
+        found = {
+            workflow.id: tuple(stage.id for stage in workflow if stage.runs_on_loop)
+            for workflow in self.registry.registered_workflows()
+        }
+        return {workflow_id: stage_ids for workflow_id, stage_ids in found.items() if stage_ids}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from workflow_engine.errors import MissingStageOutput
-from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models import RunData, StageRun, WorkflowRun
 from workflow_engine.models.payloads import Envelope
+from workflow_engine.models.stage_runs import NOT_AN_ITEM
 from workflow_engine.statuses import DONE_STAGE, StageStatus
 
+from .new_stages import NewStage
 from .ports import Ports
 
 
@@ -61,6 +63,20 @@ class StartedStage:
     config: Mapping[str, Any]
     metadata: Mapping[str, Any]
     input: InputReference = field(repr=False)
+    # The run's side row as it was read at the start: finishing needs no second reading of it.
+    data: RunData | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def pk(self) -> uuid.UUID:
+        return self.stage_run_id
+
+    @property
+    def stage(self) -> str:
+        return self.stage_id
+
+    @property
+    def item_index(self) -> int | None:
+        return None if self.map_index == NOT_AN_ITEM else self.map_index
 
     def row(self, using: str) -> StageRun:
         """Return the stage run as far as guarded updates need it, without reading it again."""
@@ -85,7 +101,7 @@ class StartedStage:
         return row
 
 
-def started_from(row: StageRun, run: WorkflowRun, input: InputReference) -> StartedStage:
+def started_from(row: StageRun | NewStage, run: WorkflowRun, input: InputReference) -> StartedStage:
     """Describe a row that was just started under the lock of ``run``."""
     return StartedStage(
         stage_run_id=row.pk,
@@ -107,6 +123,7 @@ def started_from(row: StageRun, run: WorkflowRun, input: InputReference) -> Star
         config=row.config,
         metadata=run.metadata,
         input=input,
+        data=run.data,
     )
 
 
@@ -118,9 +135,27 @@ def plan_group(run: WorkflowRun, number: int) -> Sequence[Mapping[str, Any]]:
 
 def find_input(run: WorkflowRun, group_number: int, using: str) -> InputReference:
     """Return where the input of a group lies; outputs that are missing stand as None."""
-    if group_number == 1:
-        return InputReference({"input": run.data.input})
-    stage_ids = [item["id"] for item in plan_group(run, group_number - 1)]
-    rows = StageRun.objects.using(using).current().filter(run=run, stage__in=stage_ids, status__in=DONE_STAGE)
-    outputs = dict(rows.values_list("stage", "output"))
-    return InputReference({stage_id: outputs.get(stage_id) for stage_id in stage_ids}, mapping=len(stage_ids) > 1)
+    return find_inputs([(run, group_number)], using)[run.pk, group_number]
+
+
+def find_inputs(wanted: Iterable[tuple[WorkflowRun, int]], using: str) -> dict[tuple[uuid.UUID, int], InputReference]:
+    """Return where the inputs of (run, group) pairs lie, by run id and group number; one statement at most."""
+    pairs = {(run.pk, number): run for run, number in wanted}
+    later = {key: [item["id"] for item in plan_group(run, key[1] - 1)] for key, run in pairs.items() if key[1] > 1}
+    outputs: dict[tuple[uuid.UUID, str], dict[str, Any] | None] = {}
+    if later:
+        rows = (
+            StageRun.objects.using(using)
+            .current()
+            .filter(
+                run__in={run_id for run_id, _ in later},
+                stage__in={stage_id for stage_ids in later.values() for stage_id in stage_ids},
+                status__in=DONE_STAGE,
+            )
+        )
+        outputs = {(run_id, stage): output for run_id, stage, output in rows.values_list("run", "stage", "output")}
+    found = {key: InputReference({"input": run.data.input}) for key, run in pairs.items() if key not in later}
+    for key, stage_ids in later.items():
+        envelopes = {stage_id: outputs.get((key[0], stage_id)) for stage_id in stage_ids}
+        found[key] = InputReference(envelopes, mapping=len(stage_ids) > 1)
+    return found

@@ -5,18 +5,27 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 from django.db import Error, connections, transaction
+from django.db.models import DateTimeField, Model, QuerySet, Value
 
 from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable, InvalidTransition
 from workflow_engine.models import OutboxEvent, StageRun, WorkflowRun
+from workflow_engine.models.base import lock_rows, read_clock
+from workflow_engine.models.batch import Batch, RunChange
+from workflow_engine.models.locking import lock_by_id, lock_claimable
+from workflow_engine.models.rows import Row
+from workflow_engine.models.runs import HOT_COLUMNS
 from workflow_engine.statuses import RunStatus
 
 from .conflicts import is_conflict, is_lost
 from .events import Event
+from .new_stages import NewStage
 from .ports import Message, Ports
 
 logger = logging.getLogger(__name__)
@@ -44,17 +53,50 @@ class UnitOfWork:
         self.now = ports.clock.db_now()
         self._pending: dict[uuid.UUID, _Pending] = {}
         self._messages: list[Message] = []
+        self._batch = Batch()
+        self._saved = False
 
     def lock_run(self, run_id: uuid.UUID, *, skip_locked: bool = False) -> WorkflowRun | None:
         """Lock the run until the transaction ends; None if there is none (or, skipping, somebody holds it)."""
-        run = WorkflowRun.objects.using(self.ports.using).locked(run_id, skip_locked=skip_locked)
-        if run is not None:
-            self._pending[run.pk] = _Pending(run)
-        return run
+        rows = WorkflowRun.objects.using(self.ports.using).filter(pk=run_id).select_related("data")
+        found = self.lock_runs(rows, wait=not skip_locked)
+        return found[0] if found else None
 
-    def hold(self, run: WorkflowRun) -> None:
-        """Take in a run that this transaction has locked by a query of its own."""
+    def lock_runs(self, runs: QuerySet[WorkflowRun], *, wait: bool = False) -> list[WorkflowRun]:
+        """Lock ``runs`` in the query's order; without ``wait`` those that somebody else holds are left out.
+
+        ``now`` is the database's time of this statement from here on: one value for all that is written.
+        """
+        clock = self.ports.clock.db_now()
+        if not hasattr(clock, "resolve_expression"):
+            clock = Value(clock, DateTimeField())
+        found = list(lock_rows(runs, skip_locked=not wait).annotate(locked_at=clock))
+        return [self._hold(run, run.locked_at) for run in found]
+
+    def lock_hot(self, ids: Sequence[uuid.UUID], *, with_data: bool = False) -> list[WorkflowRun]:
+        """``lock_runs`` by id, in order, by a statement that is compiled once; the side rows only if asked for."""
+        using, clock = self.ports.using, self.ports.clock.db_now()
+        if self._frozen:
+            rows = WorkflowRun.objects.using(using).filter(pk__in=ids).order_by("pk")
+            return self.lock_runs(rows.select_related("data") if with_data else rows.only(*HOT_COLUMNS))
+        return [self._hold(*found) for found in lock_by_id(using, ids, clock, with_data=with_data)]
+
+    def lock_claimable(self, workflows: Sequence[str], most: int) -> list[WorkflowRun]:
+        """Lock the next runs to claim, with their data."""
+        using, clock = self.ports.using, self.ports.clock.db_now()
+        if self._frozen:
+            rows = WorkflowRun.objects.using(using).claimable(clock, list(workflows))
+            return self.lock_runs(rows.select_related("data")[:most])
+        return [self._hold(*found) for found in lock_claimable(using, workflows, most, clock)]
+
+    @property
+    def _frozen(self) -> bool:
+        return not hasattr(self.ports.clock.db_now(), "resolve_expression")
+
+    def _hold(self, run: WorkflowRun, locked_at: datetime) -> WorkflowRun:
         self._pending[run.pk] = _Pending(run)
+        self.now = locked_at
+        return run
 
     def emit(self, run: WorkflowRun, event: Event) -> None:
         """Record an event; it gets the run's next sequence number when the work is saved."""
@@ -70,7 +112,23 @@ class UnitOfWork:
     def is_ending(self, run: WorkflowRun) -> bool:
         return self._pending[run.pk].status is not None
 
-    def ring(self, stage_run: StageRun) -> None:
+    def insert(self, model: type[Model], rows: Iterable[Row]) -> None:
+        """Insert new rows, given by column, when the work is saved."""
+        self._batch.insert(model, rows)
+
+    def time_of_new_rows(self) -> datetime | None:
+        """Return the database's time for rows written without a lock; None: the database fills it in by itself."""
+        now, using = self.ports.clock.db_now(), self.ports.using
+        if not hasattr(now, "resolve_expression"):
+            return now  # type: ignore[no-any-return]
+        return None if connections[using].vendor == "postgresql" else read_clock(using)
+
+    @property
+    def written_at(self) -> datetime | None:
+        """The time that the database has filled in."""
+        return self._batch.written_at
+
+    def ring(self, stage_run: StageRun | NewStage) -> None:
         """Wake a worker for this stage after the commit."""
         self._messages.append(Message(stage_run.queue, stage_run.pk))
 
@@ -78,60 +136,74 @@ class UnitOfWork:
         self._messages.append(Message(queue))
 
     def save(self) -> None:
-        """Write the events and the runs; called once, as the last step in the transaction."""
-        rows: list[OutboxEvent] = []
+        """Write new rows, events and the runs: the last step in the transaction. A second call does nothing."""
+        if self._saved:
+            return
+        self._saved = True
+        batch = self._batch
         for pending in self._pending.values():
-            rows += self._event_rows(pending)
-        if rows:
-            OutboxEvent.objects.using(self.ports.using).bulk_create(rows)
-        for pending in self._pending.values():
-            self._save_run(pending)
+            batch.insert(OutboxEvent, self._event_rows(pending))
+            if pending.events or pending.status is not None:
+                batch.runs.append(_change_of(pending))
+        if not batch.write(self.ports.using):
+            names = ", ".join(f"{change.run_id} ({' or '.join(change.leaving)})" for change in batch.runs)
+            raise InvalidTransition(f"One of these runs is in another status than it may leave: {names}.")
         if self._messages:
             transaction.on_commit(self._push, using=self.ports.using, robust=True)
 
-    def _event_rows(self, pending: _Pending) -> list[OutboxEvent]:
+    def _event_rows(self, pending: _Pending) -> list[Row]:
         run = pending.run
         return [
-            OutboxEvent(
-                run_id=run.pk,
-                sequence=run.event_seq + number,
-                generation=run.generation,
-                type=event.type,
-                payload=event.payload(),
-                causation_id=self.causation_id,
-                occurred_at=self.now,
-            )
+            {
+                "run_id": run.pk,
+                "sequence": run.event_seq + number,
+                "generation": run.generation,
+                "type": event.type,
+                "payload": event.payload(),
+                "causation_id": self.causation_id,
+                "occurred_at": self.now,
+            }
             for number, event in enumerate(pending.events, start=1)
         ]
-
-    def _save_run(self, pending: _Pending) -> None:
-        run, count = pending.run, len(pending.events)
-        if pending.status is not None:
-            done = run.change(pending.status, leaving=pending.leaving, events=count, **pending.columns)
-        else:
-            done = run.count_events(count) if count else True
-        if not done:
-            raise InvalidTransition(f"Run {run.pk} is no longer {' or '.join(pending.leaving) or 'there'}.")
 
     def _push(self) -> None:
         self.ports.transport.push(self._messages)
 
 
-def transact(ports: Ports, causation_id: uuid.UUID, step: Callable[[UnitOfWork], T]) -> T:
+def _change_of(pending: _Pending) -> RunChange:
+    run = pending.run
+    leaving = pending.leaving or (RunStatus(run.status),)
+    return RunChange(run.pk, len(pending.events), pending.status, leaving, pending.columns)
+
+
+def transact(
+    ports: Ports,
+    causation_id: uuid.UUID,
+    step: Callable[[UnitOfWork], T],
+    *,
+    tries: int = TRIES,
+    again: bool = False,
+    plain: bool = False,
+) -> T:
     """Run ``step`` in one transaction and return its result.
 
     A deadlock, a serialization failure or a lost connection repeats the whole step, up to 5 times: so a step must
     recognise what an earlier try of its own has committed. Inside a transaction of the caller nothing is repeated.
+
+    Args:
+        again: an earlier call with the same causation id may have been committed although its answer was lost.
+        plain: the step writes by one statement, which is a transaction by itself where the database says so.
 
     Raises:
         DatabaseConflict: the caller's transaction, or 5 tries, lost against others.
         DatabaseUnavailable: the database cannot be reached.
     """
     joined = connections[ports.using].in_atomic_block
-    for number in range(1, TRIES + 1):
+    alone = plain and not joined and connections[ports.using].vendor == "postgresql"
+    for number in range(1, tries + 1):
         try:
-            with transaction.atomic(using=ports.using):
-                work = UnitOfWork(ports, causation_id, repeated=number > 1)
+            with nullcontext() if alone else transaction.atomic(using=ports.using):
+                work = UnitOfWork(ports, causation_id, repeated=again or number > 1)
                 result = step(work)
                 work.save()
             return result
@@ -139,7 +211,7 @@ def transact(ports: Ports, causation_id: uuid.UUID, step: Callable[[UnitOfWork],
             conflict = is_conflict(error)
             if not conflict and not is_lost(error):
                 raise
-            if joined or number == TRIES:
+            if joined or number == tries:
                 if isinstance(error, DatabaseConflict):
                     raise
                 kind = DatabaseConflict if conflict else DatabaseUnavailable

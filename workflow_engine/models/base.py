@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from django.db import connections, models
@@ -15,9 +15,29 @@ M = TypeVar("M", bound=models.Model)
 class DbNow(Now):
     """The database's clock, so that hosts' clocks do not matter. UTC whatever the session's time zone is."""
 
+    def as_sqlite(self, compiler: SQLCompiler, connection: Any, **extra: Any) -> Any:
+        # Milliseconds are all it has; written like Django's own times, since they are compared as text.
+        return self.as_sql(
+            compiler, connection, template="STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f000', 'NOW')", **extra
+        )
+
     def as_mysql(self, compiler: SQLCompiler, connection: Any, **extra: Any) -> Any:
         # CURRENT_TIMESTAMP is in the session's zone there, and Django stores naive UTC.
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra)
+
+
+def read_clock(using: str) -> datetime:
+    """Ask the database for its time."""
+    connection = connections[using]
+    if connection.vendor == "sqlite":
+        # It has no clock but this process's.
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    statement = "SELECT UTC_TIMESTAMP(6)" if connection.vendor == "mysql" else "SELECT STATEMENT_TIMESTAMP()"
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        (now,) = cursor.fetchone()
+    return now if now.tzinfo else now.replace(tzinfo=UTC)  # type: ignore[no-any-return]
 
 
 def lock_rows(queryset: models.QuerySet[M], *, skip_locked: bool = False) -> models.QuerySet[M]:

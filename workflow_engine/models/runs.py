@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib.contenttypes.fields import GenericForeignKey
@@ -48,6 +48,11 @@ class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
     def locked(self, run_id: uuid.UUID, *, skip_locked: bool = False) -> WorkflowRun | None:
         """Lock one run, with its plan and config; None if there is none (or, skipping, if it is locked)."""
         return lock_rows(self.filter(pk=run_id).select_related("data"), skip_locked=skip_locked).first()
+
+
+# What a change of a run decides by; the side row does not change within a generation.
+HOT_COLUMNS = ("id", "workflow", "status", "priority", "generation", "event_seq", "rank_at", "paused_at")
+DATA_COLUMNS = ("plan", "config", "input", "metadata")
 
 
 class WorkflowRun(models.Model):
@@ -105,6 +110,10 @@ class WorkflowRun(models.Model):
                 condition=Q(status=RunStatus.PENDING, paused_at__isnull=True),
                 name="wfe_run_claim",
             ),
+            # How long nothing will be due: runs that start later.
+            models.Index(
+                fields=["due_at"], condition=Q(status=RunStatus.PENDING, paused_at__isnull=True), name="wfe_run_next"
+            ),
             # Janitors and "what is going on": the runs that live.
             models.Index(fields=["started_at"], condition=Q(status=RunStatus.RUNNING), name="wfe_run_running"),
             models.Index(fields=["workflow", "-id"], name="wfe_run_workflow"),
@@ -145,6 +154,10 @@ class WorkflowRun(models.Model):
         metadata: dict[str, Any] = self.data.metadata
         return metadata
 
+    def keep_data(self, data: RunData) -> None:
+        """Take the side row from somebody who has read it in this generation."""
+        self._state.fields_cache["data"] = data
+
     def get_input(self) -> Any:
         """Return the validated input as JSON. Raises ``BlobNotFound`` if its blob is gone."""
         return Envelope(self.data.input).open()
@@ -162,26 +175,28 @@ class WorkflowRun(models.Model):
             return outputs.get(stages[0]["id"])
         return {item["id"].replace("-", "_"): outputs[item["id"]] for item in stages if item["id"] in outputs}
 
-    # Status changes. Each is one UPDATE that names the statuses it may leave and carries the event numbers; it
-    # returns False when the run was in another status, and then nothing was written.
+    # Status changes are one UPDATE that names the statuses it may leave and carries the event numbers.
 
-    def change(self, status: RunStatus, *, leaving: tuple[RunStatus, ...], events: int, **columns: Any) -> bool:
-        return self._update(Q(status__in=leaving), events, status=status, **columns)
-
-    def count_events(self, events: int) -> bool:
-        """Take the next ``events`` event numbers without changing the status."""
-        return self._update(Q(), events)
-
-    def _update(self, guard: Q, events: int, **columns: Any) -> bool:
-        rows = WorkflowRun.objects.using(self._state.db).filter(guard, pk=self.pk)
-        if events:
-            columns["event_seq"] = F("event_seq") + events
-        if not rows.update(**columns):
+    @staticmethod
+    def change_all(
+        runs: Sequence[WorkflowRun],
+        status: RunStatus | None,
+        *,
+        leaving: tuple[RunStatus, ...],
+        events: int,
+        **columns: Any,
+    ) -> bool:
+        """Change runs alike; ``status`` None only takes their next event numbers. False unless all could change."""
+        rows = WorkflowRun.objects.using(runs[0]._state.db).filter(pk__in=[run.pk for run in runs])
+        if status is not None:
+            rows = rows.filter(status__in=leaving)
+            columns["status"] = status
+        if rows.update(event_seq=F("event_seq") + events, **columns) != len(runs):
             return False
-        for name, value in columns.items():
-            if name != "event_seq":
-                setattr(self, name, value)
-        self.event_seq += events
+        for run in runs:
+            for name, value in columns.items():
+                setattr(run, name, value)
+            run.event_seq += events
         return True
 
 

@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
-from django.db import models, transaction
+from django.db import connections, models, transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from workflow_engine.ids import uuid7
-from workflow_engine.statuses import FINISHED_STAGE, OPEN_STAGE, RunStatus, StageStatus
+from workflow_engine.statuses import FINISHED_STAGE, OPEN_STAGE, UNFINISHED_STAGE, RunStatus, StageStatus
 
 from .base import lock_rows, rank
+from .compiled import padded, rows_of
+from .guarded import change_guarded
 from .payloads import Envelope
 from .runs import DEFAULT_PRIORITY, WorkflowRun
 from .workers import WorkerHeartbeat
 
 NOT_AN_ITEM = -1
+_IN_ORDER = ("stage_number", "map_index", "id")
+_SMALL = (
+    "id",
+    "run_id",
+    "stage",
+    "group_number",
+    "stage_number",
+    "map_index",
+    "generation",
+    "queue",
+    "priority",
+    "status",
+    "due_at",
+    "attempt",
+    "token",
+    "worker",
+    "alone",
+    "suspect",
+    "failures",
+    "crashes",
+)
 
 
 class StageRunQuerySet(models.QuerySet["StageRun"]):
@@ -57,6 +82,62 @@ class StageRunQuerySet(models.QuerySet["StageRun"]):
             if lock_rows(rows, skip_locked=True).values_list("pk").first() is not None:
                 return bool(rows.update(progress=progress))
         return None if rows.exists() else False
+
+    def small(
+        self, key: Hashable, build: Callable[[], StageRunQuerySet], params: Sequence[Any] | None = None
+    ) -> list[StageRun]:
+        """Return the rows of a query that is compiled once (see ``rows_of``), without what is large in them."""
+        rows = rows_of(self.db, key, lambda: build().values_list(*_SMALL), params)
+        return [StageRun.from_db(self.db, _SMALL, row) for row in rows]
+
+    def unfinished(self, runs: Sequence[uuid.UUID]) -> list[StageRun]:
+        """Return the current stages of runs that have not succeeded, in order, without what is large in them."""
+        using = self.db
+        stored = StageRun._meta.get_field("run").get_db_prep_save
+        wanted = [stored(run_id, connections[using]) for run_id in padded(runs)]
+
+        def build() -> StageRunQuerySet:
+            rows = StageRun.objects.using(using).current().filter(run_id__in=[uuid.uuid4() for _ in wanted])
+            return rows.filter(status__in=UNFINISHED_STAGE).order_by(*_IN_ORDER)
+
+        return self.small(("unfinished", len(wanted)), build, [*wanted, *UNFINISHED_STAGE])
+
+    def start_all(self, rows: Sequence[StageRun], *, worker: uuid.UUID, at: datetime, alone: bool) -> list[StageRun]:
+        """``start`` for many rows by one statement; return those that started."""
+        started = change_guarded(
+            self.db,
+            [{"id": row.pk, "held_token": row.token} for row in rows],
+            leaving=StageStatus.PENDING,
+            common={
+                "status": StageStatus.RUNNING,
+                "worker": worker,
+                "alone": alone,
+                "started_at": at,
+                "progress": None,
+            },
+            counted=("token", "attempt"),
+        )
+        found = [row for row in rows if row.pk in started]
+        for row in found:
+            row.status, row.worker, row.alone, row.started_at = StageStatus.RUNNING, worker, alone, at
+            row.token, row.attempt, row.progress = row.token + 1, row.attempt + 1, None
+        return found
+
+    def complete_all(
+        self, ended: Iterable[tuple[uuid.UUID, int, dict[str, Any], dict[str, Any]]], *, at: datetime
+    ) -> set[uuid.UUID]:
+        """``complete`` for (id, token, output, metrics) by one statement; return those whose token still counted."""
+        rows = [
+            {"id": pk, "held_token": token, "output": output, "metrics": metrics or None}
+            for pk, token, output, metrics in ended
+        ]
+        return change_guarded(
+            self.db,
+            rows,
+            leaving=StageStatus.RUNNING,
+            common={"status": StageStatus.COMPLETED, "worker": None, "finished_at": at, "error": None},
+            own=("output", "metrics"),
+        )
 
     def cancel_open(self, run: WorkflowRun, now: Any) -> int:
         """Cancel every open stage of a run whose lock is held; their tokens are void from here on."""
@@ -125,6 +206,8 @@ class StageRun(models.Model):
                 condition=Q(status=StageStatus.PENDING),
                 name="wfe_stage_due",
             ),
+            # How long nothing will be due: retries that wait for their time.
+            models.Index(fields=["due_at"], condition=Q(status=StageStatus.PENDING), name="wfe_stage_next"),
             # Suspects, which are few and wait for an idle worker.
             models.Index(
                 fields=["rank_at"], condition=Q(status=StageStatus.PENDING, suspect=True), name="wfe_stage_suspect"

@@ -13,6 +13,8 @@ _FILLFACTOR = {"workflow_engine_workflowrun": 80, "workflow_engine_stagerun": 80
 _PLAIN_INDEXES = {
     "wfe_run_claim_plain": ("workflow_engine_workflowrun", "status, rank_at"),
     "wfe_stage_due_plain": ("workflow_engine_stagerun", "status, rank_at"),
+    "wfe_run_next_plain": ("workflow_engine_workflowrun", "status, due_at"),
+    "wfe_stage_next_plain": ("workflow_engine_stagerun", "status, due_at"),
     "wfe_stage_running_plain": ("workflow_engine_stagerun", "worker, status"),
 }
 

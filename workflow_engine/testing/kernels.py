@@ -11,7 +11,7 @@ from workflow_engine.kernel.ports import BlobStore, Clock, JobTransport, Limits,
 from .clock import FakeClock
 
 
-class SilentTransport:
+class SilentTransport(JobTransport):
     """Remembers what was pushed and tells nobody."""
 
     def __init__(self) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from django.db.models.functions import Now
 
-from workflow_engine.kernel.ports import Message
+from workflow_engine.kernel.ports import JobTransport, Message
 from workflow_engine.models import StageRun
 
 
-class DatabaseTransport:
+class DatabaseTransport(JobTransport):
     """Workers of other processes find new work by polling; those of this process are woken at commit."""
 
     def __init__(self, using: str = "default") -> None:

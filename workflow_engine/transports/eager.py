@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from django.utils.module_loading import import_string
 
-from workflow_engine.kernel.ports import Message
+from workflow_engine.kernel.ports import JobTransport, Message
 
 DRIVER = "workflow_engine.hosts.inline.drive_due"
 
 
-class EagerTransport:
+class EagerTransport(JobTransport):
     """``TRANSPORT = "eager"``: a run has ended when the transaction that created it has committed.
 
     Retries wait for their due time, so a stage that fails is left PENDING.

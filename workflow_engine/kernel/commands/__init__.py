@@ -1,12 +1,15 @@
 """What the engine can do: one file per command. Importing this package enters every handler."""
 
+from workflow_engine.kernel.finished import Finished, Outcome
+from workflow_engine.kernel.ports import WorkerFacts
+
 from .annotate import Annotate, AnnotateResult
 from .base import HANDLERS, Command
-from .beat import Beat, BeatResult, WorkerFacts
+from .beat import Beat, BeatResult
 from .cancel_run import CancelRun, CancelRunResult
 from .claim_pending_runs import ClaimPendingRuns, ClaimPendingRunsResult
 from .create_run import CreateRun, CreateRunResult
-from .finish_stages import Finished, FinishStages, FinishStagesResult, Outcome
+from .finish_stages import FinishStages, FinishStagesResult
 from .reap_stale_leases import ReapStaleLeases, ReapStaleLeasesResult
 from .release_stages import ReleaseStages, ReleaseStagesResult
 from .start_stages import StartStages, StartStagesResult

@@ -7,26 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.ports import Ports, WorkerFacts
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageRun, WorkerHeartbeat
 from workflow_engine.statuses import StageStatus
 
 from .base import Command, handles
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerFacts:
-    """What a worker process says of itself."""
-
-    id: uuid.UUID
-    name: str
-    host: str
-    pid: int
-    version: str
-    slots: int
-    queues: tuple[str, ...] | None = None
-    workflows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

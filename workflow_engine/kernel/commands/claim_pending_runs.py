@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from django.db import DataError, Error, IntegrityError
 
 from workflow_engine.errors import WorkflowEngineError
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import Starter, open_group
+from workflow_engine.kernel.advance import Places, Starter, open_group
 from workflow_engine.kernel.events import RunFailed, RunStarted
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import InputReference, StartedStage, plan_group, started_from
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import OutboxEvent, StageRun, WorkflowRun
-from workflow_engine.models.base import lock_rows
 from workflow_engine.statuses import RunStatus, StageStatus
 
 from .base import Command, handles
@@ -38,62 +38,112 @@ class ClaimPendingRuns(Command[ClaimPendingRunsResult]):
 
     Args:
         run_id: claim only this run.
+        workflows: only runs of these; None: of all that are known here.
         starter: what the caller can start at once; None: first stages wait for a worker.
     """
 
     type = "run.claim_pending"
     max_claims: int = 10
     run_id: uuid.UUID | None = None
+    workflows: tuple[str, ...] | None = None
     starter: Starter | None = None
 
 
 @handles(ClaimPendingRuns)
 def claim_pending_runs(command: ClaimPendingRuns, ports: Ports, causation_id: uuid.UUID) -> ClaimPendingRunsResult:
-    claimed: list[uuid.UUID] = []
-    started: list[StartedStage] = []
-    failed: list[uuid.UUID] = []
-    for _ in range(command.max_claims):
-        if command.starter is not None and len(started) >= command.starter.slots:
-            break
-        try:
-            outcome = _claim_one(command, ports, causation_id, len(started))
-        except (WorkflowEngineError, Error) as error:
-            if not claimed:
-                raise
-            # What was committed runs here; nobody else would know.
-            logger.warning("claiming ended early claimed=%s error=%s", len(claimed), error)
-            break
-        if outcome is None:
-            break
-        run_id, stages, ok = outcome
-        (claimed if ok else failed).append(run_id)
-        started += stages
-        points.hit(points.CLAIM_AFTER)
-    return ClaimPendingRunsResult(claimed=tuple(claimed), started=tuple(started), failed=tuple(failed))
-
-
-def _claim_one(
-    command: ClaimPendingRuns, ports: Ports, causation_id: uuid.UUID, taken: int
-) -> tuple[uuid.UUID, list[StartedStage], bool] | None:
-    """Claim the next run in a transaction of its own, so that a bad one stops nobody else."""
-    starter = command.starter and replace(command.starter, slots=command.starter.slots - taken)
+    claims = _Claims()
     seen: list[uuid.UUID] = []
+    try:
+        claims.add(transact(ports, causation_id, lambda work: _claim_together(work, command, seen), tries=1))
+    except (Error, WorkflowEngineError, ValueError, TypeError, LookupError, AttributeError) as error:
+        if not seen:
+            raise
+        logger.debug("claiming alone runs=%s error=%s", len(seen), error)
+        _claim_each(claims, seen, command, ports, causation_id)
+    points.hit(points.CLAIM_AFTER)
+    return ClaimPendingRunsResult(
+        claimed=tuple(claims.claimed), started=tuple(claims.started), failed=tuple(claims.failed)
+    )
 
-    def step(work: UnitOfWork, leftovers: bool = False) -> tuple[uuid.UUID, list[StartedStage], bool] | None:
-        if work.repeated and seen and (mine := _claimed_before(work, seen[0], starter)) is not None:
+
+def _claim_each(
+    claims: _Claims, runs: list[uuid.UUID], command: ClaimPendingRuns, ports: Ports, causation_id: uuid.UUID
+) -> None:
+    for run_id in runs:
+        try:
+            claims.add([_claim_alone(command, ports, causation_id, run_id, len(claims.started))])
+        except (WorkflowEngineError, Error) as error:
+            if not claims.claimed:
+                raise
+            # What was started before runs here; nobody else would know.
+            logger.warning("claiming ended early claimed=%s error=%s", len(claims.claimed), error)
+            break
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    run_id: uuid.UUID
+    started: Sequence[StartedStage] = ()
+    failed: bool = False
+    # Somebody else has it now.
+    missed: bool = False
+
+
+@dataclass(slots=True)
+class _Claims:
+    claimed: list[uuid.UUID] = field(default_factory=list)
+    started: list[StartedStage] = field(default_factory=list)
+    failed: list[uuid.UUID] = field(default_factory=list)
+
+    def add(self, claims: Iterable[_Claim]) -> None:
+        for claim in claims:
+            if not claim.missed:
+                (self.failed if claim.failed else self.claimed).append(claim.run_id)
+                self.started += claim.started
+
+
+def _claim_together(work: UnitOfWork, command: ClaimPendingRuns, seen: list[uuid.UUID]) -> list[_Claim]:
+    """Claim the next runs in one transaction; their ids are left in ``seen`` in case it fails."""
+    most = command.max_claims
+    if command.starter is not None:
+        most = min(most, command.starter.room)
+    places = None if command.starter is None else Places(command.starter, work.ports)
+    known = work.ports.known_workflows() if command.workflows is None else list(command.workflows)
+    if command.run_id is None:
+        runs = work.lock_claimable(known, most)
+    else:
+        rows = WorkflowRun.objects.using(work.ports.using).claimable(work.now, known)
+        runs = work.lock_runs(rows.filter(pk=command.run_id).select_related("data"))
+    seen += [run.pk for run in runs]
+    claims = [_begin(work, run, places) for run in runs]
+    points.hit(points.CLAIM_IN_TX)
+    return claims
+
+
+def _begin(work: UnitOfWork, run: WorkflowRun, places: Places | None, *, leftovers: bool = False) -> _Claim:
+    if not plan_group(run, 1):
+        return _refuse(work, run, "EMPTY_PLAN", "The run's plan has no stages.")
+    work.change_run(run, RunStatus.RUNNING, leaving=(RunStatus.PENDING,), started_at=work.now)
+    work.emit(run, RunStarted(workflow_id=run.workflow))
+    reference = InputReference({"input": run.data.input})
+    return _Claim(run.pk, open_group(work, run, 1, places, input=reference, leftovers=leftovers))
+
+
+def _claim_alone(
+    command: ClaimPendingRuns, ports: Ports, causation_id: uuid.UUID, run_id: uuid.UUID, taken: int
+) -> _Claim:
+    """Claim one run in a transaction of its own, so that a bad one stops nobody else."""
+    starter = command.starter and replace(command.starter, slots=max(command.starter.slots - taken, 0))
+
+    def step(work: UnitOfWork, leftovers: bool = False) -> _Claim:
+        if (mine := _claimed_before(work, run_id, starter)) is not None:
             return mine
-        run = _lock_next(work, command.run_id or (seen[0] if seen else None))
-        if run is None:
-            return None
-        seen[:] = [run.pk]
-        if not plan_group(run, 1):
-            return run.pk, [], _refuse(work, run, "EMPTY_PLAN", "The run's plan has no stages.")
-        work.change_run(run, RunStatus.RUNNING, leaving=(RunStatus.PENDING,), started_at=work.now)
-        work.emit(run, RunStarted(workflow_id=run.workflow))
-        reference = InputReference({"input": run.data.input})
-        stages = open_group(work, run, 1, starter, input=reference, leftovers=leftovers)
-        points.hit(points.CLAIM_IN_TX)
-        return run.pk, stages, True
+        rows = WorkflowRun.objects.using(work.ports.using).claimable(work.now, work.ports.known_workflows())
+        for run in work.lock_runs(rows.filter(pk=run_id).select_related("data")):
+            claim = _begin(work, run, None if starter is None else Places(starter, ports), leftovers=leftovers)
+            points.hit(points.CLAIM_IN_TX)
+            return claim
+        return _Claim(run_id, missed=True)
 
     try:
         return transact(ports, causation_id, step)
@@ -102,16 +152,14 @@ def _claim_one(
         return transact(ports, causation_id, lambda work: step(work, leftovers=True))
     except (DataError, ValueError, TypeError, LookupError, AttributeError, WorkflowEngineError) as error:
         # Deterministic: it would fail again. Infrastructure errors have raised and leave the run PENDING.
-        if not seen or (isinstance(error, WorkflowEngineError) and error.code.startswith("DATABASE_")):
+        if isinstance(error, WorkflowEngineError) and error.code.startswith("DATABASE_"):
             raise
-        logger.exception("claim failed run=%s", seen[0])
+        logger.exception("claim failed run=%s", run_id)
         message = f"{type(error).__name__}: {error}"[:2000]
-        return transact(ports, causation_id, lambda work: _fail_claim(work, seen[0], message))
+        return transact(ports, causation_id, lambda work: _fail_claim(work, run_id, message))
 
 
-def _claimed_before(
-    work: UnitOfWork, run_id: uuid.UUID, starter: Starter | None
-) -> tuple[uuid.UUID, list[StartedStage], bool] | None:
+def _claimed_before(work: UnitOfWork, run_id: uuid.UUID, starter: Starter | None) -> _Claim | None:
     """Return what an earlier try of this command has claimed, if its COMMIT landed although nobody was told."""
     run = work.lock_run(run_id)
     using, mine = work.ports.using, {"run": run_id, "type": RunStarted.type, "causation_id": work.causation_id}
@@ -120,28 +168,18 @@ def _claimed_before(
     worker_id = starter.worker_id if starter else None
     rows = StageRun.objects.using(using).filter(run=run, status=StageStatus.RUNNING, worker=worker_id)
     reference = InputReference({"input": run.data.input})
-    return run_id, [started_from(row, run, reference) for row in rows], True
+    return _Claim(run_id, [started_from(row, run, reference) for row in rows])
 
 
-def _lock_next(work: UnitOfWork, run_id: uuid.UUID | None) -> WorkflowRun | None:
-    rows = WorkflowRun.objects.using(work.ports.using).claimable(work.now, work.ports.known_workflows())
-    if run_id is not None:
-        rows = rows.filter(pk=run_id)
-    run = lock_rows(rows.select_related("data"), skip_locked=True).first()
-    if run is not None:
-        work.hold(run)
-    return run
-
-
-def _fail_claim(work: UnitOfWork, run_id: uuid.UUID, message: str) -> tuple[uuid.UUID, list[StartedStage], bool]:
+def _fail_claim(work: UnitOfWork, run_id: uuid.UUID, message: str) -> _Claim:
     run = work.lock_run(run_id)
     if run is not None and run.status == RunStatus.PENDING:
-        _refuse(work, run, "CLAIM_FAILED", message)
-    return run_id, [], False
+        return _refuse(work, run, "CLAIM_FAILED", message)
+    return _Claim(run_id, missed=True)
 
 
-def _refuse(work: UnitOfWork, run: WorkflowRun, code: str, message: str) -> bool:
+def _refuse(work: UnitOfWork, run: WorkflowRun, code: str, message: str) -> _Claim:
     error = {"code": code, "class": "", "message": message, "stage": None}
     work.change_run(run, RunStatus.FAILED, leaving=(RunStatus.PENDING,), finished_at=work.now, error=error)
     work.emit(run, RunFailed(workflow_id=run.workflow, error=error))
-    return False
+    return _Claim(run.pk, failed=True)

@@ -22,7 +22,9 @@ from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import OutboxEvent, RunData, WorkflowAnnotation, WorkflowRun
 from workflow_engine.models.base import rank
+from workflow_engine.models.rows import Row
 from workflow_engine.models.runs import DEFAULT_PRIORITY
+from workflow_engine.statuses import RunStatus
 
 from .annotate import MAX_KEY_LENGTH as MAX_ANNOTATION_KEY_LENGTH
 from .base import Command, handles
@@ -36,6 +38,8 @@ class CreateRunResult:
     status: str
     # False: an earlier command with this idempotency key made the run.
     created: bool
+    # The new run as it was written; None: read it.
+    row: WorkflowRun | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,11 +99,14 @@ def create_run(command: CreateRun, ports: Ports, causation_id: uuid.UUID) -> Cre
             )
             if stored is not None:
                 return _replayed(uuid.UUID(stored["run_id"]), prepared.run_id, ports)
-        _insert(work, command, prepared)
+        written = _insert(work, command, prepared)
         points.hit(points.CREATE_IN_TX)
-        return CreateRunResult(run_id=prepared.run_id, status="PENDING", created=True)
+        work.save()
+        row = _row_of(ports.using, *written, work.written_at) if written else None
+        return CreateRunResult(run_id=prepared.run_id, status="PENDING", created=True, row=row)
 
-    result = transact(ports, causation_id, step)
+    # Without a key all that is written goes by one statement.
+    result = transact(ports, causation_id, step, plain=command.idempotency_key is None)
     points.hit(points.CREATE_AFTER)
     return result
 
@@ -173,54 +180,75 @@ def _request_hash(command: CreateRun) -> str:
     )
 
 
-def _insert(work: UnitOfWork, command: CreateRun, prepared: _Prepared) -> None:
+def _insert(work: UnitOfWork, command: CreateRun, prepared: _Prepared) -> tuple[Row, Row] | None:
     using, workflow = work.ports.using, prepared.workflow
     if work.repeated and WorkflowRun.objects.using(using).filter(pk=prepared.run_id).exists():
-        return  # an earlier try of this command was committed although its answer was lost
-    due_at = command.run_at or work.now
-    run = WorkflowRun(
-        id=prepared.run_id,
-        workflow=workflow.id,
-        version=workflow.version,
-        priority=command.priority,
-        event_seq=1,
-        created_at=work.now,
-        due_at=due_at,
-        rank_at=rank(due_at, command.priority),
-        subject_type_id=command.subject[0] if command.subject else None,
-        subject_id=command.subject[1] if command.subject else "",
-    )
-    WorkflowRun.objects.using(using).bulk_create([run])
-    RunData.objects.using(using).bulk_create(
-        [
-            RunData(
-                run_id=run.pk,
-                plan=workflow.plan(),
-                config=prepared.config,
-                input=prepared.input,
-                metadata=dict(command.metadata),
-                created_by=command.actor[:150],
-            )
-        ]
-    )
-    OutboxEvent.objects.using(using).bulk_create(
-        [
-            OutboxEvent(
-                run_id=run.pk,
-                sequence=1,
-                generation=0,
-                type=RunCreated.type,
-                payload=RunCreated(workflow_id=workflow.id).payload(),
-                causation_id=work.causation_id,
-                occurred_at=work.now,
-            )
-        ]
-    )
-    if command.annotations:
-        WorkflowAnnotation.objects.using(using).bulk_create(
-            WorkflowAnnotation(run_id=run.pk, key=key, value=value, actor=command.actor[:150], created_at=work.now)
-            for key, value in command.annotations.items()
-            if value is not None
-        )
+        return None  # an earlier try of this command was committed although its answer was lost
+    now = work.time_of_new_rows()
+    due_at = command.run_at or now
+    run = {
+        "id": prepared.run_id,
+        "workflow": workflow.id,
+        "version": workflow.version,
+        "status": RunStatus.PENDING,
+        "priority": command.priority,
+        "generation": 0,
+        "event_seq": 1,
+        "created_at": now,
+        "due_at": due_at,
+        "rank_at": due_at and rank(due_at, command.priority),
+        "subject_type_id": command.subject[0] if command.subject else None,
+        "subject_id": command.subject[1] if command.subject else "",
+    }
+    data = {
+        "run_id": prepared.run_id,
+        "plan": workflow.plan(),
+        "config": prepared.config,
+        "input": prepared.input,
+        "metadata": dict(command.metadata),
+        "cancel_reason": "",
+        "created_by": command.actor[:150],
+    }
+    event = {
+        "run_id": prepared.run_id,
+        "sequence": 1,
+        "generation": 0,
+        "type": RunCreated.type,
+        "payload": RunCreated(workflow_id=workflow.id).payload(),
+        "causation_id": work.causation_id,
+        "occurred_at": now,
+    }
+    work.insert(WorkflowRun, [run])
+    work.insert(RunData, [data])
+    work.insert(OutboxEvent, [event])
+    work.insert(WorkflowAnnotation, _annotations(command, prepared.run_id, now))
     for item in workflow.groups[0].stages:
         work.ring_queue(item.queue)
+    return run, data
+
+
+def _annotations(command: CreateRun, run_id: uuid.UUID, now: datetime | None) -> list[Row]:
+    facts = {
+        "run_id": run_id,
+        "stage_run_id": None,
+        "stage": "",
+        "generation": 0,
+        "attempt": 0,
+        "actor": command.actor[:150],
+        "idempotency_key": None,
+        "created_at": now,
+    }
+    given = command.annotations.items()
+    return [{"id": uuid7(), **facts, "key": key, "value": value} for key, value in given if value is not None]
+
+
+def _row_of(using: str, run: Row, data: Row, written_at: datetime | None) -> WorkflowRun:
+    """Return what was written as the row it is, so that nobody has to read it back."""
+    due_at = run["due_at"] or written_at
+    times = {"created_at": run["created_at"] or written_at, "due_at": due_at, "rank_at": rank(due_at, run["priority"])}
+    row = WorkflowRun(**{**run, **times})
+    row._state.db, row._state.adding = using, False
+    side = RunData(**data)
+    side._state.db, side._state.adding = using, False
+    row.keep_data(side)
+    return row

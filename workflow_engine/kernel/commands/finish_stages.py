@@ -4,45 +4,26 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
-from typing import Literal
 
-from workflow_engine.definitions.results import AnnotationNote, Completed, Failed, Notes, Result, StageError
+from workflow_engine.definitions.results import AnnotationNote, Completed, Notes
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import Starter, settle, stage_event
+from workflow_engine.kernel.advance import Places, Starter, settle, stage_event
 from workflow_engine.kernel.events import AnnotationCreated, StageCompleted, StageFailed, StageRetrying, StageStarted
+from workflow_engine.kernel.finished import Finished, Kind, Outcome, attempt_of
 from workflow_engine.kernel.ports import Ports
-from workflow_engine.kernel.started import InputReference, StartedStage, find_input, plan_group, started_from
+from workflow_engine.kernel.started import StartedStage, find_input, started_from
+from workflow_engine.kernel.together import can_join, complete, finish_together
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageAttempt, StageRun, WorkflowAnnotation, WorkflowArtifact, WorkflowRun
 from workflow_engine.statuses import AttemptOutcome, RunStatus, StageStatus
 
 from .base import Command, handles
 
-Kind = Literal["completed", "retrying", "failed", "ghost"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an attempt. ``elapsed`` is the body's time on the worker's monotonic clock."""
-
-    stage: StartedStage
-    result: Result
-    elapsed: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """``ghost``: the token is void, so nothing of the attempt was kept and nothing is retried because of it."""
-
-    stage_run_id: uuid.UUID
-    kind: Kind
-    next: tuple[StartedStage, ...] = ()
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinishStagesResult:
+    # In the order of the outcomes; those that a ``together`` command has left out are missing.
     finished: tuple[Finished, ...]
 
 
@@ -51,40 +32,60 @@ class FinishStages(Command[FinishStagesResult]):
     """Store what became of attempts.
 
     Args:
-        starter: the caller goes on with the next stage itself, if the next group is one stage that it takes.
+        starter: the caller goes on with what follows, as far as it takes those stages and has slots for them: one
+            slot per outcome, and what it has free besides.
+        again: an earlier command with the same causation id may have been committed without an answer.
+        together: all in one transaction, leaving out what must be finished alone (failures, artifacts, runs that
+            somebody holds just now). If it raises, nothing is known: send every outcome again, alone.
     """
 
     type = "stage.finish"
     outcomes: tuple[Outcome, ...]
     starter: Starter | None = None
-    # An earlier command with the same causation id may have been committed without an answer.
     again: bool = False
+    together: bool = False
 
 
 @handles(FinishStages)
 def finish_stages(command: FinishStages, ports: Ports, causation_id: uuid.UUID) -> FinishStagesResult:
+    if command.together:
+        outcomes = [outcome for outcome in command.outcomes if can_join(outcome)]
+        return FinishStagesResult(finished=_finish_together(command, outcomes, ports, causation_id))
     finished = []
     for outcome in command.outcomes:
         points.hit(points.COMPLETE_BEFORE)
-        step = partial(_finish, outcome=outcome, starter=command.starter, again=command.again)
-        finished.append(transact(ports, causation_id, step))
+        step = partial(_finish, outcome=outcome, starter=command.starter)
+        finished.append(transact(ports, causation_id, step, again=command.again))
         points.hit(points.COMPLETE_AFTER)
     return FinishStagesResult(finished=tuple(finished))
 
 
-def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None, again: bool) -> Finished:
+def _finish_together(
+    command: FinishStages, outcomes: list[Outcome], ports: Ports, causation_id: uuid.UUID
+) -> tuple[Finished, ...]:
+    if not outcomes:
+        return ()
+    points.hit(points.COMPLETE_BEFORE)
+    finished = transact(ports, causation_id, lambda work: finish_together(work, outcomes, command.starter), tries=1)
+    points.hit(points.COMPLETE_AFTER)
+    return tuple(finished)
+
+
+def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None) -> Finished:
     stage, result = outcome.stage, outcome.result
     run = work.lock_run(stage.run_id)
     if run is None:
         return Finished(stage.stage_run_id, "ghost")
     row = stage.row(work.ports.using)
     if not _store(work, row, outcome):
-        return _ghost_or_mine(work, run, stage, again or work.repeated)
-    _insert_attempt(work, row, outcome)
+        return _ghost_or_mine(work, run, stage)
+    work.insert(StageAttempt, [attempt_of(work, outcome)])
     _insert_notes(work, run, row, result.notes)
     if isinstance(result, Completed):
-        work.emit(run, StageCompleted(**stage_event(row), duration_ms=round(outcome.elapsed.total_seconds() * 1000)))
-        finished = _complete(work, run, row, result, starter)
+        work.emit(run, StageCompleted(**stage_event(row), duration_ms=outcome.duration_ms))
+        places = Places(starter, work.ports) if starter and outcome.may_go_on else None
+        started = complete(work, run, outcome, places)
+        finished = Finished(row.pk, "completed", tuple(started))
     elif result.retry_in is not None:
         delay = result.retry_in.total_seconds()
         # The event speaks of the attempt that ended: the row's token has moved on.
@@ -110,37 +111,13 @@ def _store(work: UnitOfWork, row: StageRun, outcome: Outcome) -> bool:
     return row.put_back(due_at=work.now + result.retry_in, error=error, failures=row.failures + 1)
 
 
-def _complete(
-    work: UnitOfWork, run: WorkflowRun, row: StageRun, result: Completed, starter: Starter | None
-) -> Finished:
-    alone_in_group = len(plan_group(run, row.group_number)) == 1
-    next_group = plan_group(run, row.group_number + 1)
-    goes_on = starter if len(next_group) == 1 and _knows(work.ports, run, next_group[0]["id"]) else None
-    _, started = settle(
-        work,
-        run,
-        row.group_number,
-        goes_on,
-        only_completed=row if alone_in_group else None,
-        input=InputReference({row.stage: result.output}) if alone_in_group else None,
-    )
-    return Finished(row.pk, "completed", tuple(started))
-
-
-def _knows(ports: Ports, run: WorkflowRun, stage_id: str) -> bool:
-    return any(
-        workflow.id == run.workflow and workflow.has_stage(stage_id)
-        for workflow in ports.registry.registered_workflows()
-    )
-
-
-def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage, repeated: bool) -> Finished:
+def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> Finished:
     """Tell a void token from a COMMIT of our own whose answer was lost: only we can have written that attempt."""
     attempts = StageAttempt.objects.using(work.ports.using).filter(
         stage_run=stage.stage_run_id, token=stage.token, worker=stage.worker_id
     )
     outcome = attempts.values_list("outcome", flat=True).first()
-    if not repeated or outcome not in (
+    if not work.repeated or outcome not in (
         AttemptOutcome.COMPLETED,
         AttemptOutcome.RETRYING,
         AttemptOutcome.FAILED,
@@ -158,32 +135,6 @@ def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage, repe
     started = tuple(started_from(row, run, find_input(run, row.group_number, work.ports.using)) for row in rows)
     kinds: dict[str, Kind] = {"completed": "completed", "retrying": "retrying", "failed": "failed"}
     return Finished(stage.stage_run_id, kinds[outcome], started)
-
-
-def _insert_attempt(work: UnitOfWork, row: StageRun, outcome: Outcome) -> None:
-    result = outcome.result
-    error = result.error if isinstance(result, Failed) else StageError("", "", "")
-    if isinstance(result, Completed):
-        ended = AttemptOutcome.COMPLETED
-    else:
-        ended = AttemptOutcome.FAILED if result.retry_in is None else AttemptOutcome.RETRYING
-    attempt = StageAttempt(
-        run_id=row.run_id,
-        stage_run_id=row.pk,
-        stage=row.stage,
-        generation=row.generation,
-        attempt=row.attempt,
-        token=outcome.stage.token,
-        worker=outcome.stage.worker_id,
-        outcome=ended,
-        started_at=work.now - outcome.elapsed,
-        finished_at=work.now,
-        error_code=error.code,
-        error_class=error.kind[:200],
-        error_message=error.message,
-        traceback=error.traceback,
-    )
-    StageAttempt.objects.using(work.ports.using).bulk_create([attempt])
 
 
 def _insert_notes(work: UnitOfWork, run: WorkflowRun, row: StageRun, notes: Notes) -> None:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
+from typing import Literal
 
 from django.db import Error
 from django.db.models import Q
 
 from workflow_engine.errors import WorkflowEngineError, WorkflowNotFound
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import Starter, stage_event
+from workflow_engine.kernel.advance import Places, Starter, stage_event
 from workflow_engine.kernel.events import StageStarted
 from workflow_engine.kernel.ports import Ports
-from workflow_engine.kernel.started import StartedStage, find_input, started_from
+from workflow_engine.kernel.started import StartedStage, find_inputs, started_from
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import StageRun
+from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models.stage_runs import StageRunQuerySet
 from workflow_engine.statuses import RunStatus, StageStatus
 
 from .base import Command, handles
@@ -48,6 +50,7 @@ class StartStages(Command[StartStagesResult]):
     Args:
         idle: nothing runs in the caller's process, so a suspect may start, alone.
         suspects_only: the process has become idle for a suspect's sake.
+        kind: only stages that take a slot, or only those that run on the event loop.
         stage_run_ids: only these (hints from a message); None: any that are due.
         run_id: only stages of this run.
     """
@@ -56,6 +59,7 @@ class StartStages(Command[StartStagesResult]):
     starter: Starter
     idle: bool = False
     suspects_only: bool = False
+    kind: Literal["any", "slot", "loop"] = "any"
     stage_run_ids: tuple[uuid.UUID, ...] | None = None
     run_id: uuid.UUID | None = None
 
@@ -68,16 +72,15 @@ def start_stages(command: StartStages, ports: Ports, causation_id: uuid.UUID) ->
     try:
         # A run that somebody holds for long must not hide the due stages of others behind it.
         for _ in range(MAX_PASSES):
-            left = command.starter.slots - len(started)
+            left = command.starter.room - len(started)
             idle = command.idle and not started
             candidates = _candidates(command, ports, passed, left, idle=idle) if left > 0 else []
-            for run_id, rows in groupby(sorted(candidates, key=lambda row: row.run_id), key=lambda row: row.run_id):
-                result = _start_in_run(command, ports, causation_id, run_id, list(rows))
+            for result in _start(command, ports, causation_id, candidates):
                 started += result.started
                 dropped += result.dropped
                 deferred += result.deferred
-                passed.append(run_id)
                 points.hit(points.START_AFTER)
+            passed += {row.run_id for row in candidates}
             if not candidates or dropped + deferred == 0 or any(stage.alone for stage in started):
                 break
     except (WorkflowEngineError, Error) as error:
@@ -93,73 +96,109 @@ def _candidates(
 ) -> list[StageRun]:
     """Pick rows without a lock; the run's lock and the guarded update decide."""
     starter = command.starter
-    queues = None if starter.queues is None else list(starter.queues)
-    rows = StageRun.objects.using(ports.using).startable(ports.clock.db_now(), queues, ports.known_workflows())
-    if command.run_id is not None:
-        rows = rows.filter(run=command.run_id)
-    if command.stage_run_ids is not None:
-        rows = rows.filter(pk__in=command.stage_run_ids)
-    if not idle:
-        rows = rows.filter(suspect=False)
-    elif command.suspects_only:
-        rows = rows.filter(suspect=True)
-    picked = list(rows.exclude(run__in=passed)[:slots])
+    queues, known, now = starter.queues, ports.known_workflows(), ports.clock.db_now()
+
+    def build() -> StageRunQuerySet:
+        rows = StageRun.objects.using(ports.using).startable(now, None if queues is None else list(queues), known)
+        if command.kind != "any":
+            on_loop = loop_stages(ports)
+            rows = rows.filter(on_loop) if command.kind == "loop" else rows.exclude(on_loop)
+        if command.run_id is not None:
+            rows = rows.filter(run=command.run_id)
+        if command.stage_run_ids is not None:
+            rows = rows.filter(pk__in=command.stage_run_ids)
+        if not idle:
+            rows = rows.filter(suspect=False)
+        elif command.suspects_only:
+            rows = rows.filter(suspect=True)
+        return rows.exclude(run__in=passed)[:slots]
+
+    named = command.run_id is not None or command.stage_run_ids is not None or passed
+    if named or not hasattr(now, "resolve_expression"):
+        picked = list(build())
+    else:
+        key = (queues, tuple(known), idle, command.suspects_only, command.kind, slots)
+        picked = StageRun.objects.using(ports.using).small(("startable", key), build)
     if idle and picked and picked[0].suspect:
         return picked[:1]
     return [row for row in picked if not row.suspect]
 
 
-def _start_in_run(
-    command: StartStages, ports: Ports, causation_id: uuid.UUID, run_id: uuid.UUID, candidates: list[StageRun]
-) -> StartStagesResult:
-    def step(work: UnitOfWork) -> StartStagesResult:
-        # Copies: a try that is rolled back must not have changed what the next one begins with.
-        rows = [copy(row) for row in candidates]
-        run = work.lock_run(run_id, skip_locked=not work.repeated)
-        if run is None or run.status != RunStatus.RUNNING or run.paused_at is not None:
-            return StartStagesResult(dropped=len(rows))
-        known, unknown = _split(ports, run.workflow, rows)
-        for row in unknown:
-            row.defer(due_at=work.now + UNKNOWN_STAGE_WAIT)
-        starter = command.starter
-        for row in known:
-            alone = starter.alone or row.suspect
-            if row.start(worker=starter.worker_id, at=work.now, alone=alone):
-                work.emit(run, StageStarted(**stage_event(row)))
-        mine = _mine(work, known, starter)
-        inputs = {number: find_input(run, number, ports.using) for number in {row.group_number for row in mine}}
-        points.hit(points.START_IN_TX)
-        return StartStagesResult(
-            started=tuple(started_from(row, run, inputs[row.group_number]) for row in mine),
-            dropped=len(known) - len(mine),
-            deferred=len(unknown),
-        )
-
-    return transact(ports, causation_id, step)
+def loop_stages(ports: Ports) -> Q:
+    """Return the condition on stage runs that their stage runs on an event loop."""
+    found = Q(pk__isnull=True)
+    for workflow_id, stage_ids in ports.loop_stages().items():
+        found |= Q(run__workflow=workflow_id, stage__in=stage_ids)
+    return found
 
 
-def _split(ports: Ports, workflow_id: str, rows: Iterable[StageRun]) -> tuple[list[StageRun], list[StageRun]]:
+def _start(
+    command: StartStages, ports: Ports, causation_id: uuid.UUID, candidates: list[StageRun]
+) -> Iterator[StartStagesResult]:
+    """Start all candidates in one transaction; if that fails, those of each run in one of their own."""
+    if not candidates:
+        return
+    try:
+        yield transact(ports, causation_id, lambda work: _start_together(work, command, candidates), tries=1)
+        return
+    except (WorkflowEngineError, Error) as error:
+        logger.debug("starting alone stages=%s error=%s", len(candidates), error)
+    for _, rows in groupby(sorted(candidates, key=lambda row: row.run_id), key=lambda row: row.run_id):
+        mine = list(rows)
+        yield transact(ports, causation_id, lambda work: _start_together(work, command, mine), again=True)  # noqa: B023
+
+
+def _start_together(work: UnitOfWork, command: StartStages, candidates: list[StageRun]) -> StartStagesResult:
+    using, starter = work.ports.using, command.starter
+    ids = {row.run_id for row in candidates}
+    if work.repeated:
+        wanted = WorkflowRun.objects.using(using).filter(pk__in=ids).select_related("data").order_by("pk")
+        locked = work.lock_runs(wanted, wait=True)
+    else:
+        locked = work.lock_hot(list(ids), with_data=True)
+    runs = {run.pk: run for run in locked if run.status == RunStatus.RUNNING and run.paused_at is None}
+    # Copies: a try that is rolled back must not have changed what the next one begins with.
+    rows = [copy(row) for row in candidates if row.run_id in runs]
+    known, unknown = _split(work.ports, runs, rows)
+    for row in unknown:
+        row.defer(due_at=work.now + UNKNOWN_STAGE_WAIT)
+    places = Places(starter, work.ports)
+    known = [row for row in known if places.take(runs[row.run_id], row.stage, row.queue)]
+    alone = starter.alone or any(row.suspect for row in known)
+    mine = StageRun.objects.using(using).start_all(known, worker=starter.worker_id, at=work.now, alone=alone)
+    for row in mine:
+        row.config = dict(runs[row.run_id].data.config_of(row.stage))
+        work.emit(runs[row.run_id], StageStarted(**stage_event(row)))
+    if work.repeated and len(mine) < len(known):
+        mine += _started_before(work, [row for row in known if row not in mine], starter)
+    inputs = find_inputs([(runs[row.run_id], row.group_number) for row in mine], using)
+    points.hit(points.START_IN_TX)
+    return StartStagesResult(
+        started=tuple(started_from(row, runs[row.run_id], inputs[row.run_id, row.group_number]) for row in mine),
+        dropped=len(candidates) - len(mine) - len(unknown),
+        deferred=len(unknown),
+    )
+
+
+def _split(
+    ports: Ports, runs: Mapping[uuid.UUID, WorkflowRun], rows: Iterable[StageRun]
+) -> tuple[list[StageRun], list[StageRun]]:
     known: list[StageRun] = []
     unknown: list[StageRun] = []
-    try:
-        workflow = ports.registry.get_workflow(workflow_id)
-    except WorkflowNotFound:
-        return [], list(rows)
     for row in rows:
-        (known if workflow.has_stage(row.stage) else unknown).append(row)
+        try:
+            workflow = ports.registry.get_workflow(runs[row.run_id].workflow)
+        except WorkflowNotFound:
+            unknown.append(row)
+        else:
+            (known if workflow.has_stage(row.stage) else unknown).append(row)
     return known, unknown
 
 
-def _mine(work: UnitOfWork, rows: list[StageRun], starter: Starter) -> list[StageRun]:
-    """Return the rows that this command started, also by a try whose COMMIT was not answered."""
-    mine = [row for row in rows if row.status == StageStatus.RUNNING]
-    if work.repeated and len(mine) < len(rows):
-        rest = Q()
-        for row in rows:
-            if row not in mine:
-                rest |= Q(pk=row.pk, token=row.token + 1)
-        found = StageRun.objects.using(work.ports.using).filter(
-            rest, status=StageStatus.RUNNING, worker=starter.worker_id
-        )
-        mine += list(found)
-    return mine
+def _started_before(work: UnitOfWork, rows: list[StageRun], starter: Starter) -> list[StageRun]:
+    """Return what an earlier try of this command has started, if its COMMIT was not answered."""
+    mine = Q()
+    for row in rows:
+        mine |= Q(pk=row.pk, token=row.token + 1)
+    found = StageRun.objects.using(work.ports.using).filter(mine, status=StageStatus.RUNNING, worker=starter.worker_id)
+    return list(found)

@@ -1,0 +1,136 @@
+"""Many attempts that ended at the same moment, finished in one transaction: the engine's fast path."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from workflow_engine.definitions.results import Completed
+from workflow_engine.models import StageAttempt, StageRun, WorkflowRun
+from workflow_engine.statuses import RunStatus, StageStatus
+
+from . import points
+from .advance import Places, Starter, settle, stage_event, unfinished_stages
+from .events import StageCompleted, StageStarted
+from .finished import Finished, Outcome, attempt_of
+from .ports import Ports
+from .started import InputReference, StartedStage, plan_group, started_from
+from .unit_of_work import UnitOfWork
+
+
+def can_join(outcome: Outcome) -> bool:
+    """Whether the attempt only has a small output to store; everything else is finished alone."""
+    result = outcome.result
+    if not isinstance(result, Completed) or "blob" in result.output or outcome.stage.data is None:
+        return False
+    return not result.notes.artifacts and not result.notes.annotations
+
+
+def finish_together(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Starter | None) -> list[Finished]:
+    """Finish completed attempts of any number of runs; those of runs that somebody holds are left out.
+
+    The runs are locked first, in the order of their ids, and nothing is waited for. The tokens are checked by the one
+    statement that stores the outputs; what follows is decided only for those that it changed.
+    """
+    using = work.ports.using
+    data = {outcome.stage.run_id: outcome.stage.data for outcome in outcomes}
+    locked = work.lock_hot(list(data))
+    runs = {run.pk: run for run in locked}
+    for run in locked:
+        run.keep_data(data[run.pk])  # type: ignore[arg-type]
+    joined = [outcome for outcome in outcomes if outcome.stage.run_id in runs]
+    kept = StageRun.objects.using(using).complete_all(
+        [
+            (outcome.stage.stage_run_id, outcome.stage.token, outcome.result.output, outcome.result.notes.metrics)  # type: ignore[union-attr]
+            for outcome in joined
+        ],
+        at=work.now,
+    )
+    done = [outcome for outcome in joined if outcome.stage.stage_run_id in kept]
+    work.insert(StageAttempt, (attempt_of(work, outcome) for outcome in done))
+    for outcome in done:
+        event = StageCompleted(**stage_event(outcome.stage), duration_ms=outcome.duration_ms)
+        work.emit(runs[outcome.stage.run_id], event)
+    started = _settle_all(work, runs, done, starter)
+    points.hit(points.COMPLETE_IN_TX)
+    return [
+        Finished(pk, "completed" if pk in kept else "ghost", tuple(started.get(pk, ())))
+        for pk in (outcome.stage.stage_run_id for outcome in joined)
+    ]
+
+
+def _settle_all(
+    work: UnitOfWork,
+    runs: dict[uuid.UUID, WorkflowRun],
+    done: Sequence[Outcome],
+    starter: Starter | None,
+) -> dict[uuid.UUID, list[StartedStage]]:
+    """Advance every run once; return what starts here, by the stage run whose place it takes."""
+    wide = {
+        outcome.stage.run_id
+        for outcome in done
+        if len(plan_group(runs[outcome.stage.run_id], outcome.stage.group_number)) > 1
+    }
+    unfinished = unfinished_stages(work, [runs[run_id] for run_id in wide]) if wide else {}
+    by_group: dict[tuple[uuid.UUID, int], list[Outcome]] = {}
+    for outcome in done:
+        by_group.setdefault((outcome.stage.run_id, outcome.stage.group_number), []).append(outcome)
+    places = Places(starter, work.ports) if starter else None
+    started: dict[uuid.UUID, list[StartedStage]] = {}
+    # Those that only go on have their place; wide groups share what is left then.
+    for run_id, number in sorted(by_group, key=lambda key: len(plan_group(runs[key[0]], key[1] + 1)) > 1):
+        run, group = runs[run_id], by_group[run_id, number]
+        last, left = group[-1], unfinished.get((run_id, number), [])
+        goes_on = places if last.may_go_on else None
+        following = _start_siblings(work, run, left, last, goes_on)
+        following += complete(work, run, last, goes_on, unfinished=left)
+        started[last.stage.stage_run_id] = following
+    return started
+
+
+def _start_siblings(
+    work: UnitOfWork, run: WorkflowRun, rows: Sequence[StageRun], ended: Outcome, places: Places | None
+) -> list[StartedStage]:
+    """Give the places of stages that have ended to those of the same group that still wait for one."""
+    if places is None or run.status != RunStatus.RUNNING or run.paused_at is not None:
+        return []
+    waiting = [row for row in rows if row.status == StageStatus.PENDING and row.due_at <= work.now and not row.suspect]
+    if not waiting or not _knows(work.ports, run):
+        return []
+    starter = places.starter
+    taken = [row for row in waiting if places.take(run, row.stage, row.queue)]
+    stages = StageRun.objects.using(work.ports.using)
+    begun = stages.start_all(taken, worker=starter.worker_id, at=work.now, alone=starter.alone)
+    for row in begun:
+        row.config = dict(run.data.config_of(row.stage))
+        work.emit(run, StageStarted(**stage_event(row)))
+    # The stages of a group have the same input.
+    return [started_from(row, run, ended.stage.input) for row in begun]
+
+
+def complete(
+    work: UnitOfWork,
+    run: WorkflowRun,
+    outcome: Outcome,
+    places: Places | None,
+    *,
+    unfinished: Sequence[StageRun] | None = None,
+) -> list[StartedStage]:
+    """Advance a run whose stage has just completed; return what the caller goes on with."""
+    stage = outcome.stage
+    lone = len(plan_group(run, stage.group_number)) == 1
+    output = outcome.result.output  # type: ignore[union-attr]
+    _, started = settle(
+        work,
+        run,
+        stage.group_number,
+        places if _knows(work.ports, run) else None,
+        # A stage alone in its group has no siblings to wait for, and its output is the next one's input.
+        unfinished=() if lone else unfinished,
+        input=InputReference({stage.stage_id: output}) if lone else None,
+    )
+    return started
+
+
+def _knows(ports: Ports, run: WorkflowRun) -> bool:
+    return run.workflow in ports.known_workflows()

@@ -1,0 +1,49 @@
+"""Queries of the hot path, compiled once per process: Django needs longer to compile them than to run them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connections, models
+
+T = TypeVar("T")
+# What a statement needs of the connection it was compiled for (its vendor's conversions) is alike in all threads.
+_compiled: dict[tuple[str, Hashable], Any] = {}
+
+
+def rows_of(
+    using: str, key: Hashable, build: Callable[[], models.QuerySet[Any]], params: Sequence[Any] | None = None
+) -> list[Sequence[Any]]:
+    """Return the rows of a ``values_list`` query.
+
+    Args:
+        key: stands for everything in the query that is not in ``params``; the same key gives the same statement.
+        build: makes the query when the key is new.
+        params: the statement's parameters, in their order in its text; None: those it was built with.
+    """
+    connection = connections[using]
+    entry = _compiled.get((using, key))
+    if entry is None:
+        try:
+            compiler = build().query.get_compiler(connection=connection)
+            sql, built_with = compiler.as_sql()
+        except EmptyResultSet:
+            return []
+        entry = _compiled[using, key] = (
+            sql,
+            built_with,
+            compiler,
+            compiler.get_converters([column for column, _, _ in compiler.select]),
+        )
+    sql, built_with, compiler, converters = entry
+    with connection.cursor() as cursor:
+        cursor.execute(sql, built_with if params is None else params)
+        rows = cursor.fetchall()
+    return list(compiler.apply_converters(rows, converters)) if converters else rows
+
+
+def padded(ids: Sequence[T]) -> list[T]:
+    """Repeat the last of ``ids`` up to a power of two: few lengths, so few statements."""
+    return [*ids, *([ids[-1]] * ((1 << (len(ids) - 1).bit_length()) - len(ids)))]
