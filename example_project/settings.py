@@ -1,7 +1,7 @@
 """Settings of the example project. Every deployment choice is an environment variable:
 
 `DJANGO_DEBUG` (1), `DJANGO_SECRET_KEY` (made and kept in `var/`), `DJANGO_ALLOWED_HOSTS` (this machine),
-`DJANGO_LOG_LEVEL` (INFO) and `WFE_DATABASE_URL` (the SQLite file `demo.sqlite3`).
+`DJANGO_LOG_LEVEL` (INFO), `WFE_DATABASE_URL` (the SQLite file `demo.sqlite3`) and `REDIS_URL` (none: workers poll).
 """
 
 import os
@@ -107,6 +107,12 @@ LOGGING = {
 }
 
 WORKFLOW_ENGINE: dict[str, object] = {}
+
+# With django-rq installed as an app, new work rings over Redis; its pages are at admin/django_rq/dashboard/.
+if REDIS_URL := os.environ.get("REDIS_URL"):
+    INSTALLED_APPS.append("django_rq")
+    # "workflows" is the queue of the stages; rqsuspend and rqresume look for Redis in "default".
+    RQ_QUEUES = {name: {"URL": REDIS_URL, "SERIALIZER": "json"} for name in ("default", "workflows")}
 
 if not DEBUG:
     CSRF_COOKIE_SECURE = True

@@ -124,7 +124,7 @@ def test_trouble_with_the_database_never_fails_a_stage_that_has_a_result(known: 
     @stage("works", retry=Retry(max_attempts=1))
     def works(ctx: StageContext[None]) -> str:
         def broken(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-            if failing and sql.startswith("UPDATE") and "stagerun" in sql:
+            if failing and "UPDATE" in sql and "stagerun" in sql:
                 failing.clear()
                 raise OperationalError(text)
             return execute(sql, params, many, context)
@@ -286,7 +286,9 @@ def test_a_drain_gives_back_also_what_a_finish_under_way_has_started(
         points.install(before)
         leave.set()
 
-    assert StageRun.objects.get(stage="two").status == "PENDING"
+    # Where the finish is one statement, the drain was quicker: then it has given back the first stage.
+    left = dict(StageRun.objects.values_list("stage", "status"))
+    assert left in ({"one": "COMPLETED", "two": "PENDING"}, {"one": "PENDING"})
     check_all()
 
 
@@ -382,7 +384,7 @@ def test_a_conflict_in_the_third_claim_keeps_what_the_first_two_started(known: A
         kernel.dispatch(CreateRun(workflow_id="chain", input={"value": 1}))
 
     def broken(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
-        if sql.startswith("INSERT") and "stagerun" in sql:
+        if "INSERT" in sql and "stagerun" in sql:
             claims.append(1)
             # The try with all three together, and then the third alone.
             if len(claims) == 1 or len(claims) >= 4:

@@ -51,6 +51,8 @@ class Held:
     # How many stages went on one after the other up to this one, and since when: others must have their turn.
     chain: int = 1
     chain_began: float = field(default_factory=time.monotonic)
+    # Its body was entered, or is about to be.
+    begun: bool = False
     # It runs on the event loop and so takes none of the slots.
     on_loop: bool = False
 

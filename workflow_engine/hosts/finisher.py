@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -69,20 +69,22 @@ class Finisher:
         lease: Lease,
         starter: Callable[[], Starter | None],
         make: Callable[[StartedStage, Held], Held],
-        launch: Callable[[Held], None],
+        launch: Callable[[Sequence[Held]], None],
+        spread: Callable[[], None],
         submit: Callable[[Callable[[], None]], None],
-        refill: Callable[[], bool],
+        refill: Callable[[], int],
         settled: Callable[[], None],
     ) -> None:
         self._kernel, self._held, self._recorder, self._lease = kernel, held, recorder, lease
         self._starter, self._make, self._launch, self._submit = starter, make, launch, submit
+        self._spread = spread
         self._refill, self._settled = refill, settled
         self._ended: deque[Ended] = deque()
         self._changed = threading.Condition(threading.Lock())
         # Taking and finishing touch the same runs: one at a time is quicker than leaving out what the other holds.
         self.turn = threading.Lock()
         self._leading = False
-        self._in_vain = 0
+        self._in_vain, self._wanted = 0, 1
         self.finished = 0
 
     @property
@@ -108,18 +110,21 @@ class Finisher:
         ended = Ended(held, result, timedelta(seconds=time.monotonic() - held.began))
         with self._changed:
             self._ended.append(ended)
-            self._changed.notify()
+            if len(self._ended) >= self._wanted:
+                self._changed.notify()
 
     def _lead_and_launch(self) -> None:
         following = self._lead()
         if following is not None:
-            self._launch(following)
+            self._launch([following])
 
     def _lead(self) -> Held | None:
         with self._changed:
             if self._leading:
                 return None
             self._leading = True
+        # Others may wait for the thread that has just ended its body.
+        self._spread()
         mine: Held | None = None
         try:
             while True:
@@ -130,24 +135,26 @@ class Finisher:
                         self._leading = False
                         return mine
                 if mine is not None:
-                    self._launch(mine)
-                followings = self._finish(batch)
+                    self._launch([mine])
+                followings, mine = self._finish(batch), None
                 # What is free now is taken at once, so that what starts together also ends together.
-                busy = self._refill() if len(followings) < len(batch) else False
-                mine = followings.pop() if len(followings) == 1 and not busy else None
-                for following in followings:
-                    self._launch(following)
-                if followings or busy:
+                taken = self._refill() if len(followings) < len(batch) else 0
+                if len(followings) == 1 and not taken:
+                    mine = followings.pop()
+                self._launch(followings)
+                if followings or taken:
                     # Much is going on: whoever finishes it all has one connection and no body of its own to run.
-                    self._await_more()
+                    self._gather(len(followings) + taken)
         except BaseException:
             with self._changed:
                 self._leading = False
             raise
 
-    def _await_more(self) -> None:
+    def _gather(self, launched: int) -> None:
+        """Wait a moment for what was launched together to end together; what takes longer gets threads of its own."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ended, timeout=LINGER_SECONDS)
+            self._wait_for(launched)
+        self._spread()
 
     def _linger(self) -> None:
         """Wait a moment for bodies that are about to end, as long as that brings some in."""
@@ -159,8 +166,14 @@ class Finisher:
             if self._in_vain and self._in_vain < LINGER_AGAIN:
                 self._in_vain += 1
                 return
-            self._changed.wait_for(lambda: len(self._ended) >= queued + running, timeout=LINGER_SECONDS)
+            self._wait_for(queued + running)
             self._in_vain = 0 if len(self._ended) > queued else 1
+
+    def _wait_for(self, count: int) -> None:
+        # Waking for each one that ends would cost more than it brings.
+        self._wanted = count
+        self._changed.wait_for(lambda: len(self._ended) >= count, timeout=LINGER_SECONDS)
+        self._wanted = 1
 
     def _finish(self, batch: list[Ended]) -> list[Held]:
         """Finish together what can be, and let the pool's threads finish the rest alone; return what follows."""
@@ -225,8 +238,7 @@ class Finisher:
                 followings = [self._make(started, ended.held) for started in finished.next]
         finally:
             followings = self._settle([ended.held], followings)
-        for following in followings:
-            self._launch(following)
+        self._launch(followings)
 
     def _until_stored(self, ended: Ended) -> Finished | None:
         tries, result = 0, ended.result

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from django.db import connections
 
@@ -22,7 +22,8 @@ class ThreadPool:
     drained process alive."""
 
     def __init__(self, size: int) -> None:
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._tasks: deque[Task | None] = deque()
+        self._changed = threading.Condition(threading.Lock())
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
         self._given_up: set[threading.Thread] = set()
@@ -30,7 +31,28 @@ class ThreadPool:
             self._spawn()
 
     def submit(self, task: Task) -> None:
-        self._tasks.put(task)
+        with self._changed:
+            self._tasks.append(task)
+            self._changed.notify()
+
+    def submit_quick(self, tasks: Sequence[Task]) -> None:
+        """Wake one thread for all: for tasks so short that waking a thread for each costs more than they do.
+
+        The caller must say ``spread`` a moment later, in case they are not.
+        """
+        with self._changed:
+            self._tasks.extend(tasks)
+            self._changed.notify()
+
+    def spread(self) -> None:
+        """Let every task that still waits have a thread of its own."""
+        with self._changed:
+            self._changed.notify(len(self._tasks))
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks have not begun."""
+        return len(self._tasks)
 
     def give_up(self, thread: threading.Thread) -> None:
         """Count ``thread`` as a zombie and let another take its place; it ends when its body does."""
@@ -49,8 +71,9 @@ class ThreadPool:
         """End idle threads, waiting a moment for them; busy ones end after their task."""
         with self._lock:
             threads = list(self._threads)
-        for _ in threads:
-            self._tasks.put(None)
+        with self._changed:
+            self._tasks.extend([None] * len(threads))
+            self._changed.notify_all()
         end = time.monotonic() + STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -61,10 +84,16 @@ class ThreadPool:
             self._threads.add(thread)
         thread.start()
 
+    def _next(self) -> Task | None:
+        with self._changed:
+            while not self._tasks:
+                self._changed.wait()
+            return self._tasks.popleft()
+
     def _run(self) -> None:
         me = threading.current_thread()
         try:
-            while (task := self._tasks.get()) is not None:
+            while (task := self._next()) is not None:
                 try:
                     task()
                 except Exception:

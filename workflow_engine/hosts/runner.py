@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from workflow_engine.definitions.stages import Stage
@@ -26,6 +26,8 @@ from .pool import ThreadPool
 logger = logging.getLogger(__name__)
 # An event loop that has not turned for so long is blocked by a body.
 STALLED_SECONDS = 1.0
+# Bodies that take less than this go one after the other in a thread, unless one of them turns out to be longer.
+QUICK_SECONDS, NOT_QUICK_SECONDS = 0.0005, 60.0
 
 
 class Runner:
@@ -38,7 +40,7 @@ class Runner:
         recorder: Recorder,
         lease: Lease,
         starter: Callable[[], Starter | None],
-        refill: Callable[[], bool],
+        refill: Callable[[], int],
         settled: Callable[[], None],
     ) -> None:
         self._kernel, self._held, self._recorder, self._lease = kernel, held, recorder, lease
@@ -47,10 +49,12 @@ class Runner:
         self._loop: LoopExecutor | None = None
         self._starting = threading.Lock()
         self._stalled = False
+        # How long bodies in threads take, lately.
+        self._typical, self._not_quick_until = QUICK_SECONDS, 0.0
         self._threads: dict[int, threading.Thread] = {}
         self._pool: ThreadPool | None = None
         self.finisher = Finisher(
-            kernel, held, recorder, lease, starter, self._make, self.launch, self._submit, refill, settled
+            kernel, held, recorder, lease, starter, self._make, self.launch, self.spread, self._submit, refill, settled
         )
 
     @property
@@ -65,15 +69,37 @@ class Runner:
         """Hold attempts that were started for this process, before anything else can happen to them; and run them."""
         taken = [self._make(stage) for stage in started]
         self._held.exchange((), taken)
-        for held in taken:
-            self.launch(held)
+        self.launch(taken)
 
-    def launch(self, held: Held) -> None:
-        """Run the attempt on the event loop, or in a thread as soon as one is free."""
-        if held.on_loop:
-            self._use_loop().submit(held, self.finisher.hand_over)
+    def launch(self, started: Sequence[Held]) -> None:
+        """Run attempts on the event loop, or in threads as soon as one is free; ``spread`` must follow."""
+        tasks: list[Callable[[], None]] = []
+        for held in started:
+            if held.on_loop:
+                self._use_loop().submit(held, self.finisher.hand_over)
+            else:
+                tasks.append(lambda held=held: self.run(held))  # type: ignore[misc]
+        if self._pool is not None and len(tasks) > 1 and self.is_quick:
+            self._pool.submit_quick(tasks)
         else:
-            self._submit(lambda: self.run(held))
+            for task in tasks:
+                self._submit(task)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether bodies in threads are so short that a few may wait for their turn in this process."""
+        return self._typical < QUICK_SECONDS and time.monotonic() > self._not_quick_until
+
+    def not_quick(self) -> None:
+        """Some had to wait longer than they should: take no more than there are threads for a while."""
+        self._not_quick_until = time.monotonic() + NOT_QUICK_SECONDS
+
+    def spread(self, after: float = 0) -> None:
+        """Give threads to bodies that were thought to be quicker than they are."""
+        if self._pool is not None and self._pool.waiting:
+            if after:
+                time.sleep(after)
+            self._pool.spread()
 
     def stop(self) -> None:
         """Let go of what still runs outside of the pool; nothing of it is kept."""
@@ -144,14 +170,19 @@ class Runner:
             self._held.remove(held)
             return None
         self._threads[id(held)] = threading.current_thread()
+        held.began = began = time.monotonic()
+        held.begun = True
+        stage = self._definition(held.stage)
+        if stage.timeout is not None:
+            held.deadline = began + stage.timeout.total_seconds()
         try:
-            isolated = self.is_isolated(held)
-            result = self._processes.run(held) if isolated else self._executor.run(held)
+            result = self._processes.run(held) if stage.isolation == "process" else self._executor.run(held)
         except BaseException:
             self._held.remove(held)
             raise
         finally:
             self._threads.pop(id(held), None)
+            self._typical += (time.monotonic() - began - self._typical) / 8
         # Before the finish: in a transaction that the body left open it would never be committed.
         tidy_connections()
         return self.finisher.finish(held, result)

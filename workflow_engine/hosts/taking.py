@@ -81,7 +81,7 @@ class Taker:
         """Return what to ask for: one kind of place after the other, since one may be free and the other not."""
         loop_stages = self._kernel.ports.loop_stages()
         if starter.tasks is None or not loop_stages:
-            return [_Room(starter, "any", None)]
+            return [_Room(replace(starter, tasks=None), "any", None)] if starter.slots > 0 else []
         registered = self._kernel.ports.registry.registered_workflows()
         on_loop = {item.id for item in registered if all(stage.runs_on_loop for stage in item.groups[0].stages)}
         in_slots = tuple(item.id for item in registered if item.id not in on_loop)

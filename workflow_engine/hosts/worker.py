@@ -37,6 +37,11 @@ POLL_SHARE = 0.93
 LONGEST_REST_SECONDS = 30.0
 SUSPENDED_SECONDS = 1.0
 GATHER_SECONDS = 0.05
+# How long bodies that are thought to be quick may wait for a thread.
+SPREAD_SECONDS = 0.001
+# Where bodies take less than half a millisecond, so many wait here for each thread: they share transactions. Those
+# that have waited for a second after all are given back.
+QUICK_FACTOR, LONGEST_WAIT_SECONDS = 4, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +159,14 @@ class Worker:
     def _take_until_stopped(self) -> None:
         failures, rung = 0, False
         while not self._stopping.is_set():
-            if not self.kernel.ports.loop_stages() and not self.held.wait_below(self.slots, POLL_SHARE * self._poll):
+            if not self.kernel.ports.loop_stages() and not self.held.wait_below(self._room, POLL_SHARE * self._poll):
                 continue
             if self._backlog and self.runner.finisher.is_leading:
                 # More is waiting than fits, and whoever finishes takes it.
                 self.held.wait_below(1, timeout=GATHER_SECONDS)
             try:
-                took = self._take(rung)
+                took = self._take(rung) > 0
+                self.runner.spread(after=SPREAD_SECONDS)
                 if failures:
                     logger.info("taking work again worker=%s", self.id)
                 failures = 0
@@ -174,40 +180,42 @@ class Worker:
                 tidy_connections()
                 self._stopping.wait(min(0.1 * 2**failures, 5))
 
-    def _take(self, rung: bool) -> bool:
-        """Start what is due, as far as there are free slots; return whether there was anything."""
+    def _take(self, rung: bool, *, slots_only: bool = False) -> int:
+        """Start what is due, as far as there are free slots; return how much."""
         # Whoever cannot beat takes nothing: it would be taken away again at once.
         if self.lease.is_over or self._suspended:
-            return False
+            return 0
         with self.runner.finisher.turn:
             starter = self._starter()
+            if slots_only and starter.tasks is not None:
+                starter = replace(starter, tasks=0)
             if starter.room <= 0 or self._stopping.is_set():
-                return False
+                return 0
             taken = self.taker.take(starter, len(self.held))
             self.runner.take(taken)
-        self._backlog = bool(taken) and self.held.in_slots >= self.slots
+        self._backlog = bool(taken) and self.held.in_slots >= self._room
         if rung and self._backlog and self.options.attach:
             # Woken by a bell, and there was more than fits: others may be idle.
             queues = {stage.queue for stage in taken}
             self.kernel.ports.transport.push([Message(queue) for queue in queues])
-        return bool(taken)
+        return len(taken)
 
-    def _refill(self) -> bool:
+    def _refill(self) -> int:
         """Take more in the thread that has just finished some; only while more is known to wait than fits."""
         if not self._backlog or self._stopping.is_set():
-            return False
+            return 0
         try:
-            return self._take(rung=False)
+            return self._take(rung=False, slots_only=True)
         except Exception:
             # The main loop meets the same error, and deals with it.
             logger.debug("cannot take work while finishing", exc_info=True)
             tidy_connections()
-            return False
+            return 0
 
     def _rest(self) -> bool:
         """Wait until something rings or is due; return whether it rang."""
         transport = self.kernel.ports.transport
-        self._wants_slot = self.held.in_slots >= self.slots
+        self._wants_slot = self.held.in_slots >= self._room
         if not self.options.attach or transport.polls:
             # A little less than promised, so that the look itself and the start fit into it too.
             wait = POLL_SHARE * self._poll
@@ -230,7 +238,7 @@ class Worker:
 
     def _starter(self) -> Starter:
         """Return what there is room for."""
-        slots, on_loop = self.slots - self.held.in_slots, len(self.held) - self.held.in_slots
+        slots, on_loop = self._room - self.held.in_slots, len(self.held) - self.held.in_slots
         tasks = max(0, self.tasks - on_loop)
         if (limit := self.options.max_jobs) is not None:
             slots = min(slots, limit - self.runner.finished - len(self.held))
@@ -238,9 +246,15 @@ class Worker:
         alone = self.slots == 1 and not self.kernel.ports.loop_stages()
         return Starter(worker_id=self.id, slots=max(0, slots), tasks=max(0, tasks), queues=self.queues, alone=alone)
 
+    @property
+    def _room(self) -> int:
+        """How many stages this process holds at most, besides those on its event loop."""
+        quick = self.slots > 1 and self.options.max_jobs is None and self.runner.is_quick
+        return self.slots * QUICK_FACTOR if quick else self.slots
+
     def _continue_with(self) -> Starter | None:
         """What ends may be followed by something else unless the process drains or a suspect waits to run alone."""
-        if self._stopping.is_set() or self.taker.makes_room or self.taker.runs_alone:
+        if self._stopping.is_set() or self._suspended or self.taker.makes_room or self.taker.runs_alone:
             return None
         return replace(self._starter(), slots=0)
 
@@ -270,8 +284,26 @@ class Worker:
                 # In the thread that takes its place: the run may be locked, and others' deadlines do not wait.
                 self._lose(held)
                 self._pool.submit(lambda held=held: self.runner.time_out(held))  # type: ignore[misc]
+        self._give_back_waiting(now)
         if self.options.attach:
             self.kernel.ports.transport.beat(len(self.held), self.runner.finished)
+
+    def _give_back_waiting(self, now: float) -> None:
+        """Let others have stages that were taken on the assumption that bodies here are quick, which was wrong."""
+        late = [
+            held
+            for held in self.held.all()
+            if not (held.begun or held.on_loop or held.lost.is_set()) and now - held.began > LONGEST_WAIT_SECONDS
+        ]
+        if not late:
+            return
+        self.runner.not_quick()
+        for held in late:
+            held.lost.set()
+        tokens = {held.stage.stage_run_id: held.stage.token for held in late}
+        self.kernel.dispatch(ReleaseStages(worker_id=self.id, tokens=tokens, skip_locked=True))
+        logger.info("stages given back that waited for a thread worker=%s count=%s", self.id, len(late))
+        self.held.exchange(late, ())
 
     def _lose(self, held: Held) -> None:
         held.lost.set()

@@ -26,8 +26,9 @@ class NewStage:
     generation: int
     queue: str
     priority: int
-    due_at: datetime
-    rank_at: datetime
+    # None: the statement that inserts the row knows them.
+    due_at: datetime | None
+    rank_at: datetime | None
     config: Mapping[str, Any]
     id: uuid.UUID = field(default_factory=uuid7)
     map_index: int = NOT_AN_ITEM
@@ -49,7 +50,7 @@ class NewStage:
     def item_index(self) -> int | None:
         return None if self.map_index == NOT_AN_ITEM else self.map_index
 
-    def start(self, *, worker: uuid.UUID, at: datetime, alone: bool) -> None:
+    def start(self, *, worker: uuid.UUID, at: datetime | None, alone: bool) -> None:
         """Let the row be born RUNNING, as the first attempt of ``worker``."""
         self.status, self.token, self.attempt = StageStatus.RUNNING, 1, 1
         self.worker, self.started_at, self.alone = worker, at, alone
@@ -62,7 +63,7 @@ _NAMES = tuple(NewStage.__dataclass_fields__)
 _values = attrgetter(*_NAMES)
 
 
-def new_stages(run: WorkflowRun, number: int, now: datetime) -> list[NewStage]:
+def new_stages(run: WorkflowRun, number: int, now: datetime | None) -> list[NewStage]:
     """Return the rows of a group of the run's plan, PENDING and due."""
     groups = run.plan["groups"]
     before = sum(len(group["stages"]) for group in groups[: number - 1])
@@ -78,7 +79,7 @@ def new_stages(run: WorkflowRun, number: int, now: datetime) -> list[NewStage]:
             priority=run.priority,
             due_at=now,
             # The run's own place: runs that began earlier end earlier.
-            rank_at=run.rank_at,
+            rank_at=now and run.rank_at,
             config=run.data.config_of(item["id"]),
         )
         for place, item in enumerate(stages, start=1)

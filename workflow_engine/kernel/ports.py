@@ -154,6 +154,11 @@ class Ports:
     registry: Registry
     limits: Limits = Limits()
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the clock is a test's, and not the database's own."""
+        return not hasattr(self.clock.db_now(), "resolve_expression")
+
     def known_workflows(self) -> list[str]:
         return [workflow.id for workflow in self.registry.registered_workflows()]
 

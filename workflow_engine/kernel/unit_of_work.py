@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from django.db import Error, connections, transaction
-from django.db.models import DateTimeField, Model, QuerySet, Value
+from django.db.models import Model, QuerySet
 
 from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable, InvalidTransition
 from workflow_engine.models import OutboxEvent, StageRun, WorkflowRun
-from workflow_engine.models.base import lock_rows, read_clock
+from workflow_engine.models.base import DbClock, lock_rows, read_clock
 from workflow_engine.models.batch import Batch, RunChange
 from workflow_engine.models.locking import lock_by_id, lock_claimable
 from workflow_engine.models.rows import Row
@@ -65,37 +65,33 @@ class UnitOfWork:
     def lock_runs(self, runs: QuerySet[WorkflowRun], *, wait: bool = False) -> list[WorkflowRun]:
         """Lock ``runs`` in the query's order; without ``wait`` those that somebody else holds are left out.
 
-        ``now`` is the database's time of this statement from here on: one value for all that is written.
+        ``now`` is the database's time of the last lock from here on: one value for all that is written.
         """
-        clock = self.ports.clock.db_now()
-        if not hasattr(clock, "resolve_expression"):
-            clock = Value(clock, DateTimeField())
-        found = list(lock_rows(runs, skip_locked=not wait).annotate(locked_at=clock))
-        return [self._hold(run, run.locked_at) for run in found]
+        locked = lock_rows(runs, skip_locked=not wait)
+        if self.ports.is_frozen:
+            return [self._hold(run, self.ports.clock.db_now()) for run in locked]
+        return [self._hold(run, run.locked_at) for run in locked.annotate(locked_at=DbClock())]
 
     def lock_hot(self, ids: Sequence[uuid.UUID], *, with_data: bool = False) -> list[WorkflowRun]:
         """``lock_runs`` by id, in order, by a statement that is compiled once; the side rows only if asked for."""
-        using, clock = self.ports.using, self.ports.clock.db_now()
-        if self._frozen:
+        using = self.ports.using
+        if self.ports.is_frozen:
             rows = WorkflowRun.objects.using(using).filter(pk__in=ids).order_by("pk")
             return self.lock_runs(rows.select_related("data") if with_data else rows.only(*HOT_COLUMNS))
-        return [self._hold(*found) for found in lock_by_id(using, ids, clock, with_data=with_data)]
+        return [self._hold(*found) for found in lock_by_id(using, ids, with_data=with_data)]
 
     def lock_claimable(self, workflows: Sequence[str], most: int) -> list[WorkflowRun]:
         """Lock the next runs to claim, with their data."""
         using, clock = self.ports.using, self.ports.clock.db_now()
-        if self._frozen:
+        if self.ports.is_frozen:
             rows = WorkflowRun.objects.using(using).claimable(clock, list(workflows))
             return self.lock_runs(rows.select_related("data")[:most])
         return [self._hold(*found) for found in lock_claimable(using, workflows, most, clock)]
 
-    @property
-    def _frozen(self) -> bool:
-        return not hasattr(self.ports.clock.db_now(), "resolve_expression")
-
     def _hold(self, run: WorkflowRun, locked_at: datetime) -> WorkflowRun:
         self._pending[run.pk] = _Pending(run)
-        self.now = locked_at
+        # The last of several: no event of theirs is later.
+        self.now = max(self.now, locked_at) if isinstance(self.now, datetime) else locked_at
         return run
 
     def emit(self, run: WorkflowRun, event: Event) -> None:
@@ -131,6 +127,9 @@ class UnitOfWork:
     def ring(self, stage_run: StageRun | NewStage) -> None:
         """Wake a worker for this stage after the commit."""
         self._messages.append(Message(stage_run.queue, stage_run.pk))
+
+    def ring_all(self, messages: Iterable[Message]) -> None:
+        self._messages += messages
 
     def ring_queue(self, queue: str) -> None:
         self._messages.append(Message(queue))

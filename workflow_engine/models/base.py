@@ -26,6 +26,13 @@ class DbNow(Now):
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra)
 
 
+class DbClock(DbNow):
+    """``DbNow`` at the moment a row is read: after the wait for its lock, not when the statement began."""
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, template="CLOCK_TIMESTAMP()", **extra)
+
+
 def read_clock(using: str) -> datetime:
     """Ask the database for its time."""
     connection = connections[using]

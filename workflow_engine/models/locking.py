@@ -10,14 +10,14 @@ from typing import Any
 from django.db import connections
 from django.db.models import QuerySet
 
-from .base import lock_rows
+from .base import DbClock, lock_rows
 from .compiled import padded, rows_of
 from .runs import DATA_COLUMNS, HOT_COLUMNS, RunData, WorkflowRun
 
 Locked = list[tuple[WorkflowRun, datetime]]
 
 
-def lock_by_id(using: str, ids: Sequence[uuid.UUID], clock: Any, *, with_data: bool = False) -> Locked:
+def lock_by_id(using: str, ids: Sequence[uuid.UUID], *, with_data: bool = False) -> Locked:
     """Lock runs in the order of their ids, leaving out those that somebody holds; with the database's time.
 
     Only the hot columns are read, and the side rows if asked for.
@@ -31,7 +31,7 @@ def lock_by_id(using: str, ids: Sequence[uuid.UUID], clock: Any, *, with_data: b
 
     wanted = [stored(key, connections[using]) for key in padded(ids)]
     key = ("by_id", len(wanted), with_data)
-    return _lock(using, key, build, clock, params=wanted, with_data=with_data)
+    return _lock(using, key, build, params=wanted, with_data=with_data)
 
 
 def lock_claimable(using: str, workflows: Sequence[str], most: int, clock: Any) -> Locked:
@@ -40,21 +40,20 @@ def lock_claimable(using: str, workflows: Sequence[str], most: int, clock: Any) 
     def build() -> QuerySet[WorkflowRun]:
         return WorkflowRun.objects.using(using).claimable(clock, list(workflows))[:most]
 
-    return _lock(using, ("claimable", most, tuple(workflows)), build, clock, with_data=True)
+    return _lock(using, ("claimable", most, tuple(workflows)), build, with_data=True)
 
 
 def _lock(
     using: str,
     key: Hashable,
     build: Callable[[], QuerySet[WorkflowRun]],
-    clock: Any,
     *,
     params: Sequence[Any] | None = None,
     with_data: bool = False,
 ) -> Locked:
     data = tuple(f"data__{name}" for name in DATA_COLUMNS) if with_data else ()
     found = []
-    for row in rows_of(using, key, lambda: _query(build(), data, clock), params):
+    for row in rows_of(using, key, lambda: _query(build(), data), params):
         run = WorkflowRun.from_db(using, HOT_COLUMNS, row[: len(HOT_COLUMNS)])
         if with_data:
             run.keep_data(RunData.from_db(using, ("run_id", *DATA_COLUMNS), (run.pk, *row[len(HOT_COLUMNS) : -1])))
@@ -62,5 +61,5 @@ def _lock(
     return found
 
 
-def _query(runs: QuerySet[WorkflowRun], data: Sequence[str], clock: Any) -> QuerySet[Any]:
-    return lock_rows(runs, skip_locked=True).annotate(locked_at=clock).values_list(*HOT_COLUMNS, *data, "locked_at")
+def _query(runs: QuerySet[WorkflowRun], data: Sequence[str]) -> QuerySet[Any]:
+    return lock_rows(runs, skip_locked=True).annotate(locked_at=DbClock()).values_list(*HOT_COLUMNS, *data, "locked_at")

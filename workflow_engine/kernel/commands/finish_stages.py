@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from workflow_engine.definitions.results import AnnotationNote, Completed, Notes
@@ -13,6 +13,7 @@ from workflow_engine.kernel.events import AnnotationCreated, StageCompleted, Sta
 from workflow_engine.kernel.finished import Finished, Kind, Outcome, attempt_of
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import StartedStage, find_input, started_from
+from workflow_engine.kernel.straight import can_go_straight, finish_straight
 from workflow_engine.kernel.together import can_join, complete, finish_together
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageAttempt, StageRun, WorkflowAnnotation, WorkflowArtifact, WorkflowRun
@@ -65,8 +66,18 @@ def _finish_together(
 ) -> tuple[Finished, ...]:
     if not outcomes:
         return ()
+    straight = {outcome.stage.run_id: outcome for outcome in outcomes if can_go_straight(ports, outcome)}
+    others = [outcome for outcome in outcomes if straight.get(outcome.stage.run_id) is not outcome]
+    finished: list[Finished] = []
+    starter = command.starter
     points.hit(points.COMPLETE_BEFORE)
-    finished = transact(ports, causation_id, lambda work: finish_together(work, outcomes, command.starter), tries=1)
+    if straight:
+        here = starter and replace(starter, slots=min(starter.slots, len(straight)) if others else starter.slots)
+        step = partial(finish_straight, outcomes=tuple(straight.values()), starter=here)
+        finished += transact(ports, causation_id, step, tries=1, plain=True)
+    if others:
+        there = starter and replace(starter, slots=max(0, starter.slots - len(straight)))
+        finished += transact(ports, causation_id, lambda work: finish_together(work, others, there), tries=1)
     points.hit(points.COMPLETE_AFTER)
     return tuple(finished)
 

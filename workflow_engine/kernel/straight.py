@@ -1,0 +1,134 @@
+"""Straight on: attempts that were alone in their group, finished by one statement where the database can do that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connections
+
+from workflow_engine.models import WorkflowRun
+from workflow_engine.models.at_once import finish_at_once
+from workflow_engine.statuses import StageStatus
+
+from . import points
+from .advance import Places, Starter, stage_event
+from .events import Event, RunCompleted, StageCompleted, StageStarted
+from .finished import Finished, Outcome
+from .new_stages import NewStage, new_stages
+from .ports import Message, Ports
+from .started import InputReference, StartedStage, plan_group, started_from
+from .unit_of_work import UnitOfWork
+
+
+def can_go_straight(ports: Ports, outcome: Outcome) -> bool:
+    """Whether nothing has to be read to know what follows. The outcome is one that can be finished with others."""
+    connection = connections[ports.using]
+    if connection.vendor != "postgresql" or connection.in_atomic_block or ports.is_frozen:
+        return False
+    return len(plan_group(_run_of(outcome), outcome.stage.group_number)) == 1
+
+
+def finish_straight(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Starter | None) -> list[Finished]:
+    """Finish attempts of different runs; those that are missing in the answer are not finished (or void)."""
+    ports = work.ports
+    places = Places(starter, ports) if starter else None
+    ended: list[dict[str, Any]] = []
+    following: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
+    plans: list[tuple[Outcome, list[StartedStage], list[Message]]] = []
+    # Those that only go on have their place; wide groups share what is left then.
+    for outcome in sorted(outcomes, key=_width):
+        run = _run_of(outcome)
+        rows = new_stages(run, outcome.stage.group_number + 1, None)
+        starting = _start(work, run, rows, places if outcome.may_go_on else None)
+        told = _events_of(outcome, run, rows)
+        ended.append(_ended_row(outcome, len(told), ends=not rows))
+        following += [_next_row(row) for row in rows]
+        events += [_event_row(run, number, event) for number, event in enumerate(told, start=1)]
+        reference = InputReference({outcome.stage.stage_id: outcome.result.output})  # type: ignore[union-attr]
+        started = [started_from(row, run, reference) for row in starting]
+        rings = [Message(row.queue, row.id) for row in rows if row.worker is None]
+        plans.append((outcome, started, rings))
+    points.hit(points.COMPLETE_IN_TX)
+    done = finish_at_once(ports.using, ended, following, events, work.causation_id)
+    kept = [plan for plan in plans if plan[0].stage.stage_run_id in done]
+    work.ring_all([message for _, _, rings in kept for message in rings])
+    return [Finished(outcome.stage.stage_run_id, "completed", tuple(started)) for outcome, started, _ in kept]
+
+
+def _run_of(outcome: Outcome) -> WorkflowRun:
+    """Return the run as far as the attempt knows it."""
+    stage = outcome.stage
+    run = WorkflowRun(id=stage.run_id, workflow=stage.workflow_id, generation=stage.generation, priority=stage.priority)
+    run.keep_data(stage.data)  # type: ignore[arg-type]
+    return run
+
+
+def _width(outcome: Outcome) -> int:
+    return len(plan_group(_run_of(outcome), outcome.stage.group_number + 1))
+
+
+def _start(work: UnitOfWork, run: WorkflowRun, rows: list[NewStage], places: Places | None) -> list[NewStage]:
+    if places is None or run.workflow not in work.ports.known_workflows():
+        return []
+    starting = [row for row in rows if places.take(run, row.stage, row.queue)]
+    for row in starting:
+        row.start(worker=places.starter.worker_id, at=None, alone=places.starter.alone)
+    return starting
+
+
+def _events_of(outcome: Outcome, run: WorkflowRun, rows: list[NewStage]) -> list[Event]:
+    told: list[Event] = [StageCompleted(**stage_event(outcome.stage), duration_ms=outcome.duration_ms)]
+    told += [StageStarted(**stage_event(row)) for row in rows if row.worker is not None]
+    if not rows:
+        told.append(RunCompleted(workflow_id=run.workflow, output=(outcome.stage.stage_id,)))
+    return told
+
+
+def _ended_row(outcome: Outcome, events: int, *, ends: bool) -> dict[str, Any]:
+    stage, result = outcome.stage, outcome.result
+    return {
+        "run_id": stage.run_id,
+        "stage_run_id": stage.stage_run_id,
+        "generation": stage.generation,
+        "stage": stage.stage_id,
+        "attempt": stage.attempt,
+        "token": stage.token,
+        "worker": stage.worker_id,
+        "output": result.output,  # type: ignore[union-attr]
+        "metrics": dict(result.notes.metrics) or None,
+        "elapsed": outcome.elapsed.total_seconds(),
+        "events": events,
+        "ends": ends,
+        # As data: with a literal the planner may read the whole partial index of what runs.
+        "leaving": StageStatus.RUNNING,
+    }
+
+
+def _next_row(row: NewStage) -> dict[str, Any]:
+    return {
+        "run_id": row.run_id,
+        "id": row.id,
+        "stage": row.stage,
+        "group_number": row.group_number,
+        "stage_number": row.stage_number,
+        "generation": row.generation,
+        "queue": row.queue,
+        "status": row.status,
+        "attempt": row.attempt,
+        "token": row.token,
+        "worker": row.worker,
+        "alone": row.alone,
+        "config": row.config,
+    }
+
+
+def _event_row(run: WorkflowRun, number: int, event: Event) -> dict[str, Any]:
+    return {
+        "run_id": run.pk,
+        "number": number,
+        "generation": run.generation,
+        "type": event.type,
+        "payload": event.payload(),
+    }
