@@ -37,6 +37,10 @@ class Lease:
         return time.monotonic() > self._until
 
 
+# Held for an instant: who enters a body and who gives the attempt away must not both succeed.
+_entering = threading.Lock()
+
+
 @dataclass(eq=False)
 class Held:
     """One attempt in this process. ``lost`` is set once its token is known to be void."""
@@ -55,6 +59,23 @@ class Held:
     begun: bool = False
     # It runs on the event loop and so takes none of the slots.
     on_loop: bool = False
+
+    def enter(self) -> bool:
+        """Begin with the body; False: the attempt was given away while it waited for a thread."""
+        with _entering:
+            if self.lost.is_set():
+                return False
+            self.begun = True
+            self.began = time.monotonic()
+            return True
+
+    def give_away(self) -> bool:
+        """Let go of an attempt whose body was not entered; False: it was."""
+        with _entering:
+            if self.begun:
+                return False
+            self.lost.set()
+            return True
 
     def check(self) -> None:
         """Raise ``RunCancelledError`` once nothing of this attempt will be kept."""

@@ -8,13 +8,13 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, Error, IntegrityError, connections
 
 from workflow_engine.definitions.results import Failed, Result, StageError
-from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable
+from workflow_engine.errors import PayloadTooLarge, WorkflowEngineError
 from workflow_engine.executors.held import Held, HeldStages, Lease
 from workflow_engine.executors.recorder import Recorder
 from workflow_engine.executors.threads import describe
@@ -36,6 +36,9 @@ LINGER_SECONDS = 0.0015
 LINGER_AGAIN = 16
 # Whose run is held by somebody is tried again with the next ones, and after that alone, waiting.
 MOST_MISSED, MISSED_SECONDS = 5, 0.0005
+# Alone, it is tried again and again, ever more seldom.
+HELD_UP_SECONDS, STOP_SECONDS = 0.02, 5.0
+NOT_STORED = "RESULT_NOT_STORED"
 
 
 @dataclass(eq=False, slots=True)
@@ -46,6 +49,7 @@ class Ended:
     causation_id: uuid.UUID = field(default_factory=uuid.uuid4)
     # Tries in which somebody held its run.
     missed: int = 0
+    warned: bool = False
 
     def outcome(self) -> Outcome:
         held = self.held
@@ -67,7 +71,7 @@ class Finisher:
         held: HeldStages,
         recorder: Recorder,
         lease: Lease,
-        starter: Callable[[], Starter | None],
+        starter: Callable[[int, int], Starter | None],
         make: Callable[[StartedStage, Held], Held],
         launch: Callable[[Sequence[Held]], None],
         spread: Callable[[], None],
@@ -85,6 +89,10 @@ class Finisher:
         self.turn = threading.Lock()
         self._leading = False
         self._in_vain, self._wanted = 0, 1
+        self._alone: deque[Ended] = deque()
+        self._alone_changed = threading.Condition(threading.Lock())
+        self._alone_thread: threading.Thread | None = None
+        self._alone_stopping = False
         self.finished = 0
 
     @property
@@ -103,8 +111,8 @@ class Finisher:
             self._submit(self._lead_and_launch)
 
     def finish_alone(self, held: Held, result: Result) -> None:
-        """Finish the attempt in a transaction of its own, waiting for its run if somebody holds it."""
-        self._alone(Ended(held, result, timedelta(seconds=time.monotonic() - held.began)))
+        """Finish the attempt in a transaction of its own."""
+        self._leave(Ended(held, result, timedelta(seconds=time.monotonic() - held.began)))
 
     def _queue(self, held: Held, result: Result) -> None:
         ended = Ended(held, result, timedelta(seconds=time.monotonic() - held.began))
@@ -136,10 +144,10 @@ class Finisher:
                         return mine
                 if mine is not None:
                     self._launch([mine])
-                followings, mine = self._finish(batch), None
+                followings, mine = self._finish_or_pass_on(batch), None
                 # What is free now is taken at once, so that what starts together also ends together.
                 taken = self._refill() if len(followings) < len(batch) else 0
-                if len(followings) == 1 and not taken:
+                if len(followings) == 1 and not taken and not followings[0].on_loop:
                     mine = followings.pop()
                 self._launch(followings)
                 if followings or taken:
@@ -175,6 +183,16 @@ class Finisher:
         self._changed.wait_for(lambda: len(self._ended) >= count, timeout=LINGER_SECONDS)
         self._wanted = 1
 
+    def _finish_or_pass_on(self, batch: list[Ended]) -> list[Held]:
+        try:
+            return self._finish(batch)
+        except Exception:
+            # Whatever it was: each of them is still held, and is finished by itself.
+            logger.exception("finishing together failed stages=%s", len(batch))
+            for ended in batch:
+                self._leave(ended)
+            return []
+
     def _finish(self, batch: list[Ended]) -> list[Held]:
         """Finish together what can be, and let the pool's threads finish the rest alone; return what follows."""
         live = []
@@ -185,7 +203,10 @@ class Finisher:
                 live.append(ended)
         if not live:
             return []
-        self._recorder.flush()
+        try:
+            self._recorder.flush()
+        except Exception:
+            logger.exception("log lines cannot be written")
         tried = self._together(live)
         finished = {item.stage_run_id: item for item in tried or ()}
         followings: list[Held] = []
@@ -198,7 +219,7 @@ class Finisher:
             elif tried is not None and ended.missed < MOST_MISSED and can_join(ended.outcome()):
                 self._again(ended)
             else:
-                self._submit(lambda ended=ended: self._alone(ended))  # type: ignore[misc]
+                self._leave(ended)
         if not settled:
             # Whoever holds these runs is most likely another step of this engine, which is short.
             self._kernel.ports.clock.pause(MISSED_SECONDS)
@@ -211,62 +232,105 @@ class Finisher:
 
     def _together(self, live: list[Ended]) -> tuple[Finished, ...] | None:
         """Return those that were finished; None: nobody knows."""
-        starter = self._starter()
-        if starter is not None:
-            on_loop = sum(ended.held.on_loop for ended in live)
-            tasks = None if starter.tasks is None else starter.tasks + on_loop
-            starter = replace(starter, slots=len(live) - on_loop, tasks=tasks)
         # One causation for the transaction; alone each is asked about by its own.
         causation_id = live[0].causation_id
         for ended in live:
             ended.causation_id = causation_id
-        command = FinishStages(outcomes=tuple(ended.outcome() for ended in live), starter=starter, together=True)
+        outcomes = tuple(outcome for outcome in (ended.outcome() for ended in live) if can_join(outcome))
+        joining = {outcome.stage.stage_run_id for outcome in outcomes}
+        places = [ended.held.on_loop for ended in live if ended.held.stage.stage_run_id in joining]
         try:
             with self.turn:
+                starter = self._starter(places.count(False), places.count(True))
+                command = FinishStages(outcomes=outcomes, starter=starter, together=True)
                 return self._kernel.dispatch(command, causation_id=causation_id).finished
         except Exception as error:
             logger.debug("finishing alone stages=%s error=%s", len(live), error)
             tidy_connections()
             return None
 
-    def _alone(self, ended: Ended) -> None:
-        """Finish one attempt, waiting for its run and for the database as long as the attempt is ours."""
-        followings: list[Held] = []
-        try:
-            finished = self._until_stored(ended)
-            if finished is not None:
-                followings = [self._make(started, ended.held) for started in finished.next]
-        finally:
-            followings = self._settle([ended.held], followings)
-        self._launch(followings)
+    def _leave(self, ended: Ended) -> None:
+        """Let the thread that finishes one after the other, alone, have it."""
+        with self._alone_changed:
+            self._alone.append(ended)
+            if self._alone_thread is None:
+                self._alone_thread = threading.Thread(target=self._finish_alone, name="wfe-finish", daemon=True)
+                self._alone_thread.start()
+            self._alone_changed.notify()
 
-    def _until_stored(self, ended: Ended) -> Finished | None:
-        tries, result = 0, ended.result
-        while True:
-            outcome = ended.outcome()
-            starter = self._starter() if outcome.may_go_on else None
-            if starter is not None:
-                starter = replace(starter, slots=1, tasks=None if starter.tasks is None else 1)
-            command = FinishStages(outcomes=(outcome,), starter=starter, again=True)
+    def stop(self) -> None:
+        """End the thread that finishes attempts alone; the rest of them were given back."""
+        with self._alone_changed:
+            self._alone_stopping = True
+            self._alone_changed.notify()
+            thread = self._alone_thread
+        if thread is not None:
+            thread.join(STOP_SECONDS)
+
+    def _finish_alone(self) -> None:
+        held_up = 0
+        try:
+            while True:
+                with self._alone_changed:
+                    self._alone_changed.wait_for(lambda: self._alone or self._alone_stopping)
+                    if self._alone_stopping:
+                        return
+                    ended = self._alone.popleft()
+                if self._one(ended):
+                    held_up = 0
+                    continue
+                # Its run is held, or the database is away: the others have their turn meanwhile.
+                with self._alone_changed:
+                    self._alone.append(ended)
+                    held_up += 1
+                    if held_up >= len(self._alone):
+                        pause = HELD_UP_SECONDS * 2 ** min(held_up // len(self._alone), 6)
+                        self._alone_changed.wait_for(lambda: self._alone_stopping, timeout=pause)
+        finally:
+            connections.close_all()
+
+    def _one(self, ended: Ended) -> bool:
+        """Finish one attempt alone; False: not yet."""
+        held = ended.held
+        followings: list[Held] = []
+        if not (held.lost.is_set() and not held.timed_out):
             try:
-                return self._kernel.dispatch(command, causation_id=ended.causation_id).finished[0]
-            # Any operational error: the server, the network, the disk. Only what depends on the result is final.
-            except (DatabaseUnavailable, DatabaseConflict, OperationalError, InterfaceError) as error:
-                tidy_connections()
-                tries += 1
-                if tries == 1:
-                    logger.warning("result kept for later run=%s error=%s", ended.held.stage.run_id, error)
-                if self._lease.is_over:
-                    return None
-                self._kernel.ports.clock.pause(min(0.1 * 2**tries, 5))
-            except Exception as error:
-                if ended.result is not result:
-                    raise
-                stage = ended.held.stage
-                logger.exception("result cannot be stored run=%s stage=%s", stage.run_id, stage.stage_id)
-                details = describe(error)
-                refused = StageError("RESULT_NOT_STORED", details.kind, details.message, details.traceback)
-                ended.result = Failed(refused, None)
+                finished = self._store(ended)
+            except Exception:
+                logger.exception("result lost run=%s stage=%s", held.stage.run_id, held.stage.stage_id)
+                finished = Finished(held.stage.stage_run_id, "ghost")
+            if finished is None:
+                return False
+            followings = [self._make(started, held) for started in finished.next]
+        self._launch(self._settle([held], followings))
+        self._spread()
+        tidy_connections()
+        return True
+
+    def _store(self, ended: Ended) -> Finished | None:
+        """Store the result; None: its run is held, or the database is away. The result is kept; the token decides."""
+        outcome, stage = ended.outcome(), ended.held.stage
+        on_loop = ended.held.on_loop
+        starter = self._starter(int(not on_loop), int(on_loop)) if outcome.may_go_on else None
+        command = FinishStages(outcomes=(outcome,), starter=starter, again=True, wait=False)
+        try:
+            finished = self._kernel.dispatch(command, causation_id=ended.causation_id).finished
+            return finished[0] if finished else None
+        # Only what depends on the result is final; whatever else the database says may pass.
+        except (DataError, IntegrityError, ValueError, TypeError, PayloadTooLarge) as error:
+            if isinstance(ended.result, Failed) and ended.result.error.code == NOT_STORED:
+                raise
+            logger.exception("result cannot be stored run=%s stage=%s", stage.run_id, stage.stage_id)
+            details = describe(error)
+            refused = StageError(NOT_STORED, details.kind, details.message, details.traceback)
+            ended.result = Failed(refused, None)
+            return self._store(ended)
+        except (Error, WorkflowEngineError) as error:
+            tidy_connections()
+            if not ended.warned:
+                ended.warned = True
+                logger.warning("result kept for later run=%s error=%s", stage.run_id, error)
+            return None
 
     def _drop(self, ended: Ended) -> None:
         stage = ended.held.stage

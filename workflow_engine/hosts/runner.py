@@ -39,7 +39,7 @@ class Runner:
         held: HeldStages,
         recorder: Recorder,
         lease: Lease,
-        starter: Callable[[], Starter | None],
+        starter: Callable[[int, int], Starter | None],
         refill: Callable[[], int],
         settled: Callable[[], None],
     ) -> None:
@@ -103,6 +103,7 @@ class Runner:
 
     def stop(self) -> None:
         """Let go of what still runs outside of the pool; nothing of it is kept."""
+        self.finisher.stop()
         if self._loop is not None:
             self._loop.stop()
         self._processes.stop()
@@ -165,17 +166,15 @@ class Runner:
             self._pool.submit(task)
 
     def _run_one(self, held: Held) -> Held | None:
-        if held.lost.is_set():
-            # Given away while it waited for this thread.
+        if not held.enter():
             self._held.remove(held)
             return None
         self._threads[id(held)] = threading.current_thread()
-        held.began = began = time.monotonic()
-        held.begun = True
-        stage = self._definition(held.stage)
-        if stage.timeout is not None:
-            held.deadline = began + stage.timeout.total_seconds()
+        began = held.began
         try:
+            stage = self._definition(held.stage)
+            if stage.timeout is not None:
+                held.deadline = began + stage.timeout.total_seconds()
             result = self._processes.run(held) if stage.isolation == "process" else self._executor.run(held)
         except BaseException:
             self._held.remove(held)

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Literal
 
 from django.db import Error
@@ -30,6 +31,9 @@ SUSPECT_PATIENCE_SECONDS = 2.0
 # Runs claimed in one transaction.
 MOST_CLAIMED = 100
 Kind = Literal["any", "slot", "loop"]
+# Stand for the ids in statements that are compiled once for all workers.
+THIS_WORKER, THIS_RUN = uuid.UUID(int=1), uuid.UUID(int=2)
+SINCE_LOOK = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class Taker:
         self._kernel, self._run_id, self._worker_id = kernel, run_id, worker_id
         self._alone: uuid.UUID | None = None
         self._suspect_since: float | None = None
+        # Whether the last look found anything due, taken or not.
+        self.saw_work = False
 
     @property
     def makes_room(self) -> bool:
@@ -60,21 +66,39 @@ class Taker:
 
     def take(self, starter: Starter, running: int) -> list[StartedStage]:
         """Return the attempts started for this worker; an empty list if there is nothing to do."""
+        self.saw_work = False
         if running == 0:
             self._alone = None
         if self._alone is not None:
             return []
-        taken: list[StartedStage] = []
-        for room in self._rooms(starter):
+        rooms = self._rooms(starter)
+        looks = [self._look(room) for room in rooms]
+        self.saw_work = any(stage is not None or run is not None or suspect for stage, run, suspect in looks)
+        made_room = self.makes_room
+        waits = any(suspect for _, _, suspect in looks)
+        if waits or len(rooms) == 2 or any(room.kind == "any" for room in rooms):
+            # Where only one kind of place is free, only that kind of suspects was asked for.
+            self._note_suspect(waits, running)
+        if running and self.makes_room:
+            return []
+        if not running:
+            for room, (_, _, suspect) in zip(rooms, looks, strict=True):
+                taken = self._take_stages(room.starter, room.kind, idle=True, suspects_only=True) if suspect else []
+                if len(taken) == 1 and taken[0].alone and starter.room > 1:
+                    self._alone = taken[0].stage_run_id
+                if taken:
+                    return taken
+            if made_room and any(suspect for _, _, suspect in looks):
+                return []
+        taken = []
+        for room, (stage_rank, run_rank, _) in zip(rooms, looks, strict=True):
             try:
-                taken += self._take(room, running + len(taken))
+                taken += self._take_rest(room, stage_rank, run_rank)
             except (WorkflowEngineError, Error) as error:
                 if not taken:
                     raise
                 # What was started runs here; nobody else would know.
                 logger.warning("taking ended early started=%s error=%s", len(taken), error)
-            if self._alone is not None:
-                break
         return taken
 
     def _rooms(self, starter: Starter) -> list[_Room]:
@@ -91,25 +115,11 @@ class Taker:
         ]
         return [room for room in rooms if room.starter.room > 0]
 
-    def _take(self, room: _Room, running: int) -> list[StartedStage]:
-        stage_rank, run_rank, suspect = self._look(room)
-        made_room = self.makes_room
-        self._note_suspect(bool(suspect), running)
-        if running and self.makes_room:
-            return []
-        taken: list[StartedStage] = []
-        if suspect and not running:
-            taken = self._take_stages(room.starter, room.kind, idle=True, suspects_only=made_room)
-            if len(taken) == 1 and taken[0].alone and room.starter.room > 1:
-                self._alone = taken[0].stage_run_id
-                return taken
-        return taken + self._take_rest(room, len(taken), stage_rank, run_rank)
-
-    def _take_rest(self, room: _Room, count: int, stage_rank: Any, run_rank: Any) -> list[StartedStage]:
+    def _take_rest(self, room: _Room, stage_rank: Any, run_rank: Any) -> list[StartedStage]:
         taken: list[StartedStage] = []
         runs_first = run_rank is not None and (stage_rank is None or run_rank < stage_rank)
         for claims in (True, False) if runs_first else (False, True):
-            left = room.starter.room - count - len(taken)
+            left = room.starter.room - len(taken)
             if left <= 0:
                 break
             fewer = replace(room.starter, slots=left) if not room.starter.tasks else replace(room.starter, tasks=left)
@@ -123,10 +133,10 @@ class Taker:
                 elif not claims and stage_rank is not None:
                     taken += self._take_stages(fewer, room.kind, idle=False)
             except (WorkflowEngineError, Error) as error:
-                if not taken and not count:
+                if not taken:
                     raise
                 # What was started runs here; nobody else would know.
-                logger.warning("taking ended early started=%s error=%s", count + len(taken), error)
+                logger.warning("taking ended early started=%s error=%s", len(taken), error)
                 break
         return taken
 
@@ -155,7 +165,8 @@ class Taker:
                 Exists(stages.filter(suspect=True)),
             )
 
-        found = self._rows(("look", self._worker_id, self._run_id, queues, tuple(known), room.kind), build)
+        on_loop = () if room.kind == "any" else tuple(sorted(ports.loop_stages().items()))
+        found = self._rows(("look", self._run_id is None, queues, tuple(known), room.kind, on_loop), build)
         # Our own row is gone (pruned, or restored from a backup): look at everything; the next beat writes it anew.
         return tuple(found[0]) if found else (ports.clock.now(), ports.clock.now(), False)
 
@@ -165,9 +176,11 @@ class Taker:
 
         def build() -> QuerySet[Any]:
             now = self._kernel.ports.clock.db_now()
-            stages = StageRun.objects.using(using).filter(status=StageStatus.PENDING, due_at__gt=now)
+            # A moment back: what fell due since the look is not to be missed.
+            since = now - SINCE_LOOK
+            stages = StageRun.objects.using(using).filter(status=StageStatus.PENDING, due_at__gt=since)
             runs = WorkflowRun.objects.using(using).filter(
-                status=RunStatus.PENDING, paused_at__isnull=True, due_at__gt=now
+                status=RunStatus.PENDING, paused_at__isnull=True, due_at__gt=since
             )
             return self._myself().values_list(
                 Subquery(stages.order_by("due_at").values("due_at")[:1]),
@@ -175,9 +188,9 @@ class Taker:
                 ExpressionWrapper(now, DateTimeField()),
             )
 
-        found = self._rows(("next", self._worker_id), build)
+        found = self._rows(("next",), build)
         if not found:
-            return 0.0
+            return 1.0
         *times, now = found[0]
         waits = [(due - now).total_seconds() for due in times if due is not None]
         return max(0.0, min(waits)) if waits else None
@@ -192,13 +205,14 @@ class Taker:
         workflows = known if room.workflows is None else list(room.workflows)
         runs = WorkflowRun.objects.using(ports.using).claimable(ports.clock.db_now(), workflows)
         if self._run_id is not None:
-            stages, runs = stages.filter(run=self._run_id), runs.filter(pk=self._run_id)
+            stages, runs = stages.filter(run=THIS_RUN), runs.filter(pk=THIS_RUN)
         return stages, runs
 
     def _myself(self) -> QuerySet[WorkerHeartbeat]:
-        return WorkerHeartbeat.objects.using(self._kernel.ports.using).filter(pk=self._worker_id)
+        return WorkerHeartbeat.objects.using(self._kernel.ports.using).filter(pk=THIS_WORKER)
 
     def _rows(self, key: tuple[Any, ...], build: Callable[[], QuerySet[Any]]) -> Sequence[Sequence[Any]]:
-        if hasattr(self._kernel.ports.clock.db_now(), "resolve_expression"):
-            return rows_of(self._kernel.ports.using, key, build)
-        return list(build())
+        places: dict[uuid.UUID, uuid.UUID] = {THIS_WORKER: self._worker_id}
+        if self._run_id is not None:
+            places[THIS_RUN] = self._run_id
+        return rows_of(self._kernel.ports.using, key, build, places=places, keep=not self._kernel.ports.is_frozen)

@@ -35,7 +35,7 @@ WATCH_SECONDS = 0.5
 POLL_SHARE = 0.93
 # Where the transport rings, a worker with nothing to do looks for itself this often.
 LONGEST_REST_SECONDS = 30.0
-SUSPENDED_SECONDS = 1.0
+SUSPENDED_SECONDS, AGAIN_SECONDS, SHORTEST_REST_SECONDS = 1.0, 0.05, 0.02
 GATHER_SECONDS = 0.05
 # How long bodies that are thought to be quick may wait for a thread.
 SPREAD_SECONDS = 0.001
@@ -85,6 +85,8 @@ class Worker:
         self._backlog = False
         # The main loop rests although all slots are taken: it waits for work for the event loop.
         self._wants_slot = False
+        # The last look found nothing that is due.
+        self._idle = False
         self._pool: ThreadPool | None = None
 
     def run(self) -> int:
@@ -134,7 +136,10 @@ class Worker:
         running = self.held.tokens()
         zombies = (self._pool.zombies if self._pool else 0) + self.runner.zombies
         result = self.kernel.dispatch(Beat(worker=self.facts, running=running, zombies=zombies))
+        was_over = self.lease.is_over
         self.lease.renewed(sent_at)
+        if was_over:
+            self.kernel.ports.transport.push([])
         for pk in result.lost:
             held = self.held.get(pk, running[pk])
             if held is not None:
@@ -182,9 +187,14 @@ class Worker:
 
     def _take(self, rung: bool, *, slots_only: bool = False) -> int:
         """Start what is due, as far as there are free slots; return how much."""
+        self._idle = False
         # Whoever cannot beat takes nothing: it would be taken away again at once.
-        if self.lease.is_over or self._suspended:
+        if self.lease.is_over:
             return 0
+        if self._suspended:
+            self._idle = True
+            return 0
+        self._wants_slot = bool(self.kernel.ports.loop_stages())
         with self.runner.finisher.turn:
             starter = self._starter()
             if slots_only and starter.tasks is not None:
@@ -192,6 +202,7 @@ class Worker:
             if starter.room <= 0 or self._stopping.is_set():
                 return 0
             taken = self.taker.take(starter, len(self.held))
+            self._idle = not self.taker.saw_work
             self.runner.take(taken)
         self._backlog = bool(taken) and self.held.in_slots >= self._room
         if rung and self._backlog and self.options.attach:
@@ -215,15 +226,20 @@ class Worker:
     def _rest(self) -> bool:
         """Wait until something rings or is due; return whether it rang."""
         transport = self.kernel.ports.transport
-        self._wants_slot = self.held.in_slots >= self._room
-        if not self.options.attach or transport.polls:
+        if self.held.in_slots >= self._room and self._wants_slot:
+            # Nothing for the event loop; a slot that becomes free rings.
+            wait = POLL_SHARE * self._poll
+        elif not self._idle:
+            # Something is due that could not be had just now: somebody holds its run for a moment.
+            wait = AGAIN_SECONDS
+        elif not self.options.attach or transport.polls:
             # A little less than promised, so that the look itself and the start fit into it too.
             wait = POLL_SHARE * self._poll
         elif self._suspended:
             wait = SUSPENDED_SECONDS
         else:
             due = self.taker.next_due_in()
-            wait = LONGEST_REST_SECONDS if due is None else min(LONGEST_REST_SECONDS, due)
+            wait = LONGEST_REST_SECONDS if due is None else min(LONGEST_REST_SECONDS, max(due, SHORTEST_REST_SECONDS))
         return bool(transport.pop(wait))
 
     @property
@@ -233,18 +249,30 @@ class Worker:
     def _is_done(self, took: bool) -> bool:
         limit = self.options.max_jobs
         if limit is not None and self.runner.finished + len(self.held) >= limit:
+            # Without the grace time: nobody has asked this process to stop.
+            while not self._stopping.is_set() and not self.held.wait_empty(timeout=0.1):
+                pass
             return True
-        return self.options.burst and not took and len(self.held) == 0
+        return self.options.burst and not took and self._idle and len(self.held) == 0
 
     def _starter(self) -> Starter:
         """Return what there is room for."""
-        slots, on_loop = self._room - self.held.in_slots, len(self.held) - self.held.in_slots
-        tasks = max(0, self.tasks - on_loop)
+        on_loop = len(self.held) - self.held.in_slots
+        return self._bounded(self._room - self.held.in_slots, self.tasks - on_loop)
+
+    def _bounded(self, slots: int, tasks: int) -> Starter:
+        has_loop = bool(self.kernel.ports.loop_stages())
         if (limit := self.options.max_jobs) is not None:
-            slots = min(slots, limit - self.runner.finished - len(self.held))
-            tasks = min(tasks, limit - self.runner.finished - len(self.held) - slots)
-        alone = self.slots == 1 and not self.kernel.ports.loop_stages()
-        return Starter(worker_id=self.id, slots=max(0, slots), tasks=max(0, tasks), queues=self.queues, alone=alone)
+            left = limit - self.runner.finished - len(self.held)
+            slots = min(slots, left)
+            tasks = min(tasks, left - max(0, slots))
+        return Starter(
+            worker_id=self.id,
+            slots=max(0, slots),
+            tasks=max(0, tasks) if has_loop else None,
+            queues=self.queues,
+            alone=self.slots == 1 and not has_loop,
+        )
 
     @property
     def _room(self) -> int:
@@ -252,11 +280,13 @@ class Worker:
         quick = self.slots > 1 and self.options.max_jobs is None and self.runner.is_quick
         return self.slots * QUICK_FACTOR if quick else self.slots
 
-    def _continue_with(self) -> Starter | None:
-        """What ends may be followed by something else unless the process drains or a suspect waits to run alone."""
+    def _continue_with(self, slots: int, tasks: int) -> Starter | None:
+        """Return with what the places of so many that end may go on; None while the process drains, or a suspect waits
+        to run alone."""
         if self._stopping.is_set() or self._suspended or self.taker.makes_room or self.taker.runs_alone:
             return None
-        return replace(self._starter(), slots=0)
+        free = self.tasks - (len(self.held) - self.held.in_slots)
+        return self._bounded(slots, tasks + min(0, free))
 
     def _settled(self) -> None:
         if self._wants_slot:
@@ -298,8 +328,7 @@ class Worker:
         if not late:
             return
         self.runner.not_quick()
-        for held in late:
-            held.lost.set()
+        late = [held for held in late if held.give_away()]
         tokens = {held.stage.stage_run_id: held.stage.token for held in late}
         self.kernel.dispatch(ReleaseStages(worker_id=self.id, tokens=tokens, skip_locked=True))
         logger.info("stages given back that waited for a thread worker=%s count=%s", self.id, len(late))
@@ -311,7 +340,9 @@ class Worker:
 
     def _drain(self) -> None:
         self._stopping.set()
-        end = time.monotonic() + self.grace
+        with self.runner.finisher.turn:
+            # Whoever is taking more just now is done with that.
+            end = time.monotonic() + self.grace
         while len(self.held) and time.monotonic() < end and not self._hurry.is_set():
             self.held.wait_empty(timeout=0.1)
         try:

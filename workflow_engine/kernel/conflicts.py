@@ -17,7 +17,7 @@ _LOST_NUMBERS = {2002, 2003, 2006, 2013, 2055, 1053, 1927}
 # PostgreSQL: connection exceptions, no resources (disk, memory, connections), errors of the machine
 _LOST_CLASSES = {"08", "53", "58"}
 # shutdowns, and a server that became read-only because another one has taken over
-_LOST_STATES = {"57P01", "57P02", "57P03", "57P05", "25006"}
+_LOST_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "25P03", "25P04"}
 _LOST_WORDS = (
     "connection",
     "closed",
@@ -49,11 +49,14 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 def is_lost(error: BaseException) -> bool:
     """The connection is gone or cannot be made: nobody knows whether a COMMIT that was under way succeeded."""
-    if not isinstance(error, InterfaceError | OperationalError) or is_conflict(error):
+    if not isinstance(error, Error) or is_conflict(error):
         return False
     state, number, text = _identify(error)
+    # By the state first: psycopg calls some of them internal errors.
     if state is not None:
         return state[:2] in _LOST_CLASSES or state in _LOST_STATES
+    if not isinstance(error, InterfaceError | OperationalError):
+        return False
     if number is not None:
         return number in _LOST_NUMBERS
     # What psycopg raises without a state comes from the connection, never from a statement.

@@ -24,7 +24,9 @@ from .unit_of_work import UnitOfWork
 def can_go_straight(ports: Ports, outcome: Outcome) -> bool:
     """Whether nothing has to be read to know what follows. The outcome is one that can be finished with others."""
     connection = connections[ports.using]
-    if connection.vendor != "postgresql" or connection.in_atomic_block or ports.is_frozen:
+    if connection.vendor != "postgresql" or ports.is_frozen:
+        return False
+    if connection.in_atomic_block or not connection.get_autocommit():
         return False
     return len(plan_group(_run_of(outcome), outcome.stage.group_number)) == 1
 
@@ -92,10 +94,10 @@ def _ended_row(outcome: Outcome, events: int, *, ends: bool) -> dict[str, Any]:
         "run_id": stage.run_id,
         "stage_run_id": stage.stage_run_id,
         "generation": stage.generation,
-        "stage": stage.stage_id,
-        "attempt": stage.attempt,
-        "token": stage.token,
-        "worker": stage.worker_id,
+        "stage_id": stage.stage_id,
+        "attempt_number": stage.attempt,
+        "held_token": stage.token,
+        "holder": stage.worker_id,
         "output": result.output,  # type: ignore[union-attr]
         "metrics": dict(result.notes.metrics) or None,
         "elapsed": outcome.elapsed.total_seconds(),
@@ -113,7 +115,6 @@ def _next_row(row: NewStage) -> dict[str, Any]:
         "stage": row.stage,
         "group_number": row.group_number,
         "stage_number": row.stage_number,
-        "generation": row.generation,
         "queue": row.queue,
         "status": row.status,
         "attempt": row.attempt,
@@ -128,7 +129,6 @@ def _event_row(run: WorkflowRun, number: int, event: Event) -> dict[str, Any]:
     return {
         "run_id": run.pk,
         "number": number,
-        "generation": run.generation,
         "type": event.type,
         "payload": event.payload(),
     }

@@ -198,9 +198,10 @@ def transact(
         DatabaseUnavailable: the database cannot be reached.
     """
     joined = connections[ports.using].in_atomic_block
-    alone = plain and not joined and connections[ports.using].vendor == "postgresql"
+    plain = plain and not joined and connections[ports.using].vendor == "postgresql"
     for number in range(1, tries + 1):
         try:
+            alone = plain and connections[ports.using].get_autocommit()
             with nullcontext() if alone else transaction.atomic(using=ports.using):
                 work = UnitOfWork(ports, causation_id, repeated=again or number > 1)
                 result = step(work)

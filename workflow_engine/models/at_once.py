@@ -17,14 +17,14 @@ from .rows import Row, as_json
 
 # A stage's end: the attempt, the run, how many events, and whether the run ends with it.
 _ENDED = (
-    "run_id uuid, stage_run_id uuid, generation integer, stage text, attempt integer, token bigint, worker uuid, "
-    "output jsonb, metrics jsonb, elapsed float8, events integer, ends boolean, leaving text"
+    "run_id uuid, stage_run_id uuid, generation integer, stage_id text, attempt_number integer, held_token bigint, "
+    "holder uuid, output jsonb, metrics jsonb, elapsed float8, events integer, ends boolean, leaving text"
 )
 _NEXT = (
-    "run_id uuid, id uuid, stage text, group_number smallint, stage_number smallint, generation integer, queue text, "
-    "status text, attempt integer, token bigint, worker uuid, alone boolean, config jsonb"
+    "run_id uuid, id uuid, stage text, group_number smallint, stage_number smallint, queue text, status text, "
+    "attempt integer, token bigint, worker uuid, alone boolean, config jsonb"
 )
-_EVENT = "run_id uuid, number integer, generation integer, type text, payload jsonb"
+_EVENT = "run_id uuid, number integer, type text, payload jsonb"
 
 
 def finish_at_once(
@@ -49,39 +49,34 @@ def _statement() -> str:
     return f"""
 WITH ended AS MATERIALIZED (SELECT * FROM jsonb_to_recordset(%s::jsonb) AS v({_ENDED})),
 locked AS MATERIALIZED (
-    SELECT r.id, r.event_seq, r.rank_at, r.priority, CLOCK_TIMESTAMP() AS now
+    SELECT ended.*, r.event_seq, r.rank_at, r.priority, CLOCK_TIMESTAMP() AS now
     FROM {run} AS r JOIN ended ON r.id = ended.run_id
-    WHERE r.status = 'RUNNING' AND r.paused_at IS NULL AND r.generation = ended.generation
+    WHERE r.status = ended.leaving AND r.paused_at IS NULL AND r.generation = ended.generation
     FOR NO KEY UPDATE OF r SKIP LOCKED),
 done AS (
-    UPDATE {stage} AS s SET status = 'COMPLETED', worker = NULL, finished_at = locked.now, error = NULL,
-        output = ended.output, metrics = ended.metrics
-    FROM ended JOIN locked ON locked.id = ended.run_id
-    WHERE s.id = ended.stage_run_id AND s.token = ended.token AND s.status = ended.leaving RETURNING s.id, s.run_id),
+    UPDATE {stage} AS s SET status = 'COMPLETED', worker = NULL, finished_at = l.now, error = NULL,
+        output = l.output, metrics = l.metrics
+    FROM locked AS l WHERE s.id = l.stage_run_id AND s.token = l.held_token AND s.status = l.leaving
+    RETURNING s.id, l.*),
 attempts AS (
     INSERT INTO {attempt} (run_id, stage_run_id, stage, generation, attempt, token, worker, outcome, started_at,
         finished_at, error_code, error_class, error_message, traceback)
-    SELECT ended.run_id, stage_run_id, stage, generation, attempt, token, worker, 'completed',
-        now - elapsed * INTERVAL '1 second', now, '', '', '', ''
-    FROM ended JOIN done ON done.id = ended.stage_run_id JOIN locked ON locked.id = ended.run_id),
+    SELECT run_id, id, stage_id, generation, attempt_number, held_token, holder, 'completed',
+        now - elapsed * INTERVAL '1 second', now, '', '', '', '' FROM done),
 following AS (
     INSERT INTO {stage} (id, run_id, stage, group_number, stage_number, map_index, generation, queue, priority, status,
         due_at, rank_at, attempt, token, worker, alone, suspect, failures, crashes, started_at, config)
-    SELECT v.id, v.run_id, stage, group_number, stage_number, -1, generation, queue, locked.priority, status,
-        now, locked.rank_at, attempt, token, worker, alone, FALSE, 0, 0,
-        CASE WHEN worker IS NULL THEN NULL ELSE now END, config
-    FROM jsonb_to_recordset(%s::jsonb) AS v({_NEXT}) JOIN done ON done.run_id = v.run_id
-    JOIN locked ON locked.id = v.run_id),
+    SELECT v.id, v.run_id, v.stage, group_number, stage_number, -1, done.generation, queue, priority, v.status,
+        now, rank_at, attempt, token, worker, alone, FALSE, 0, 0, CASE WHEN worker IS NOT NULL THEN now END, config
+    FROM jsonb_to_recordset(%s::jsonb) AS v({_NEXT}) JOIN done ON done.run_id = v.run_id),
 events AS (
     INSERT INTO {event} (run_id, sequence, generation, type, payload, causation_id, occurred_at)
-    SELECT v.run_id, locked.event_seq + number, generation, type, payload, %s::uuid, now
-    FROM jsonb_to_recordset(%s::jsonb) AS v({_EVENT}) JOIN done ON done.run_id = v.run_id
-    JOIN locked ON locked.id = v.run_id),
+    SELECT v.run_id, event_seq + number, done.generation, type, payload, %s::uuid, now
+    FROM jsonb_to_recordset(%s::jsonb) AS v({_EVENT}) JOIN done ON done.run_id = v.run_id),
 runs AS (
-    UPDATE {run} AS r SET event_seq = r.event_seq + ended.events,
-        status = CASE WHEN ended.ends THEN 'COMPLETED' ELSE r.status END,
-        finished_at = CASE WHEN ended.ends THEN now ELSE r.finished_at END
-    FROM ended JOIN done ON done.id = ended.stage_run_id JOIN locked ON locked.id = ended.run_id
-    WHERE r.id = ended.run_id)
+    UPDATE {run} AS r SET event_seq = r.event_seq + done.events,
+        status = CASE WHEN done.ends THEN 'COMPLETED' ELSE r.status END,
+        finished_at = CASE WHEN done.ends THEN done.now ELSE r.finished_at END
+    FROM done WHERE r.id = done.run_id)
 SELECT id FROM done
 """  # noqa: S608 - names of tables and types only

@@ -70,4 +70,7 @@ PRIORITY_HEAD_START = timedelta(minutes=5)
 
 def rank(due_at: Any, priority: int) -> Any:
     """Return the place in the queue of work that is due at ``due_at`` (datetime or expression): earlier goes first."""
+    if isinstance(due_at, datetime):
+        # A zone with summer time would make five minutes of one point something else now and then.
+        due_at = due_at.astimezone(UTC)
     return due_at - PRIORITY_HEAD_START * priority

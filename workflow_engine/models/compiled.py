@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import uuid
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, models
 
 T = TypeVar("T")
+MOST_STATEMENTS = 1000
 # What a statement needs of the connection it was compiled for (its vendor's conversions) is alike in all threads.
 _compiled: dict[tuple[str, Hashable], Any] = {}
 
 
 def rows_of(
-    using: str, key: Hashable, build: Callable[[], models.QuerySet[Any]], params: Sequence[Any] | None = None
+    using: str,
+    key: Hashable,
+    build: Callable[[], models.QuerySet[Any]],
+    params: Sequence[Any] | None = None,
+    *,
+    places: Mapping[uuid.UUID, uuid.UUID] | None = None,
+    keep: bool = True,
 ) -> list[Sequence[Any]]:
     """Return the rows of a ``values_list`` query.
 
@@ -22,22 +30,35 @@ def rows_of(
         key: stands for everything in the query that is not in ``params``; the same key gives the same statement.
         build: makes the query when the key is new.
         params: the statement's parameters, in their order in its text; None: those it was built with.
+        places: ids that the query was built with -> the ids meant.
+        keep: False: the query holds a time and is good for this once.
     """
     connection = connections[using]
-    entry = _compiled.get((using, key))
+    entry = _compiled.get((using, key)) if keep else None
     if entry is None:
         try:
             compiler = build().query.get_compiler(connection=connection)
             sql, built_with = compiler.as_sql()
         except EmptyResultSet:
             return []
-        entry = _compiled[using, key] = (
+        entry = (
             sql,
             built_with,
             compiler,
             compiler.get_converters([column for column, _, _ in compiler.select]),
         )
+        if keep:
+            if len(_compiled) >= MOST_STATEMENTS:
+                _compiled.clear()
+            _compiled[using, key] = entry
     sql, built_with, compiler, converters = entry
+    if places is not None:
+        uuids = models.UUIDField()
+        meant = {
+            str(uuids.get_db_prep_value(one, connection)): uuids.get_db_prep_value(other, connection)
+            for one, other in places.items()
+        }
+        built_with = [meant.get(str(param), param) for param in built_with]
     with connection.cursor() as cursor:
         cursor.execute(sql, built_with if params is None else params)
         rows = cursor.fetchall()

@@ -10,6 +10,7 @@ from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import stage_event
 from workflow_engine.kernel.events import RunCancelled, StageCancelled
 from workflow_engine.kernel.lapses import lapse_of, record
+from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import RunData, StageRun
@@ -57,7 +58,7 @@ def _cancel(work: UnitOfWork, command: CancelRun, causation_id: uuid.UUID) -> Ca
     record(work, [lapse_of(work, row, AttemptOutcome.CANCELLED) for row in rows if row.status == StageStatus.RUNNING])
     for row in rows:
         work.emit(run, StageCancelled(**stage_event(row)))
-    reason, actor = command.reason[:2000], command.actor[:150]
+    reason, actor = scrub(command.reason)[:2000], scrub(command.actor)[:150]
     if reason:
         RunData.objects.using(using).filter(pk=run.pk).update(cancel_reason=reason)
     work.change_run(run, RunStatus.CANCELLED, leaving=OPEN_RUN, finished_at=work.now)

@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from django.db import DataError, Error, IntegrityError
+from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
-from workflow_engine.errors import WorkflowEngineError
+from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable, WorkflowEngineError
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import Places, Starter, open_group
 from workflow_engine.kernel.events import RunFailed, RunStarted
@@ -55,7 +55,7 @@ def claim_pending_runs(command: ClaimPendingRuns, ports: Ports, causation_id: uu
     seen: list[uuid.UUID] = []
     try:
         claims.add(transact(ports, causation_id, lambda work: _claim_together(work, command, seen), tries=1))
-    except (Error, WorkflowEngineError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except Exception as error:
         if not seen:
             raise
         logger.debug("claiming alone runs=%s error=%s", len(seen), error)
@@ -146,14 +146,16 @@ def _claim_alone(
         return _Claim(run_id, missed=True)
 
     try:
-        return transact(ports, causation_id, step)
-    except IntegrityError:
-        # Rows of an interrupted claim: leave them as they are, add what is missing.
-        return transact(ports, causation_id, lambda work: step(work, leftovers=True))
-    except (DataError, ValueError, TypeError, LookupError, AttributeError, WorkflowEngineError) as error:
-        # Deterministic: it would fail again. Infrastructure errors have raised and leave the run PENDING.
-        if isinstance(error, WorkflowEngineError) and error.code.startswith("DATABASE_"):
-            raise
+        try:
+            return transact(ports, causation_id, step)
+        except IntegrityError:
+            # Rows of an interrupted claim: leave them as they are, add what is missing.
+            return transact(ports, causation_id, lambda work: step(work, leftovers=True))
+    except (DatabaseConflict, DatabaseUnavailable, OperationalError, InterfaceError):
+        # The infrastructure: the run stays PENDING.
+        raise
+    except Exception as error:
+        # Deterministic: it would fail again.
         logger.exception("claim failed run=%s", run_id)
         message = f"{type(error).__name__}: {error}"[:2000]
         return transact(ports, causation_id, lambda work: _fail_claim(work, run_id, message))
@@ -161,7 +163,7 @@ def _claim_alone(
 
 def _claimed_before(work: UnitOfWork, run_id: uuid.UUID, starter: Starter | None) -> _Claim | None:
     """Return what an earlier try of this command has claimed, if its COMMIT landed although nobody was told."""
-    run = work.lock_run(run_id)
+    run = work.lock_run(run_id, skip_locked=True)
     using, mine = work.ports.using, {"run": run_id, "type": RunStarted.type, "causation_id": work.causation_id}
     if run is None or not OutboxEvent.objects.using(using).filter(**mine).exists():
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from django.db import IntegrityError, connections
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
@@ -17,7 +18,7 @@ from workflow_engine.ids import uuid7
 from workflow_engine.kernel import points
 from workflow_engine.kernel.events import RunCreated
 from workflow_engine.kernel.idempotency import claim_key, hash_of
-from workflow_engine.kernel.payloads import ValueMismatch, check_column, pack, write
+from workflow_engine.kernel.payloads import ValueMismatch, check_column, pack, scrub, write
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import OutboxEvent, RunData, WorkflowAnnotation, WorkflowRun
@@ -106,9 +107,19 @@ def create_run(command: CreateRun, ports: Ports, causation_id: uuid.UUID) -> Cre
         return CreateRunResult(run_id=prepared.run_id, status="PENDING", created=True, row=row)
 
     # Without a key all that is written goes by one statement.
-    result = transact(ports, causation_id, step, plain=command.idempotency_key is None)
+    try:
+        result = transact(ports, causation_id, step, plain=command.idempotency_key is None)
+    except IntegrityError:
+        # An earlier try, whose connection was lost, was still under way in the server and has ended only now.
+        if connections[ports.using].in_atomic_block or not _exists(ports, prepared.run_id):
+            raise
+        result = CreateRunResult(run_id=prepared.run_id, status="PENDING", created=True)
     points.hit(points.CREATE_AFTER)
     return result
+
+
+def _exists(ports: Ports, run_id: uuid.UUID) -> bool:
+    return WorkflowRun.objects.using(ports.using).filter(pk=run_id).exists()
 
 
 def _replayed(run_id: uuid.UUID, mine: uuid.UUID, ports: Ports) -> CreateRunResult:
@@ -207,7 +218,7 @@ def _insert(work: UnitOfWork, command: CreateRun, prepared: _Prepared) -> tuple[
         "input": prepared.input,
         "metadata": dict(command.metadata),
         "cancel_reason": "",
-        "created_by": command.actor[:150],
+        "created_by": scrub(command.actor)[:150],
     }
     event = {
         "run_id": prepared.run_id,
@@ -234,7 +245,7 @@ def _annotations(command: CreateRun, run_id: uuid.UUID, now: datetime | None) ->
         "stage": "",
         "generation": 0,
         "attempt": 0,
-        "actor": command.actor[:150],
+        "actor": scrub(command.actor)[:150],
         "idempotency_key": None,
         "created_at": now,
     }

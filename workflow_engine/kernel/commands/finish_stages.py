@@ -17,14 +17,14 @@ from workflow_engine.kernel.straight import can_go_straight, finish_straight
 from workflow_engine.kernel.together import can_join, complete, finish_together
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageAttempt, StageRun, WorkflowAnnotation, WorkflowArtifact, WorkflowRun
-from workflow_engine.statuses import AttemptOutcome, RunStatus, StageStatus
+from workflow_engine.statuses import AttemptOutcome, StageStatus
 
 from .base import Command, handles
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinishStagesResult:
-    # In the order of the outcomes; those that a ``together`` command has left out are missing.
+    # Those that were left out are missing.
     finished: tuple[Finished, ...]
 
 
@@ -33,8 +33,8 @@ class FinishStages(Command[FinishStagesResult]):
     """Store what became of attempts.
 
     Args:
-        starter: the caller goes on with what follows, as far as it takes those stages and has slots for them: one
-            slot per outcome, and what it has free besides.
+        starter: the caller goes on with what follows, as far as it takes those stages and has places for them, those
+            of the attempts that end included.
         again: an earlier command with the same causation id may have been committed without an answer.
         together: all in one transaction, leaving out what must be finished alone (failures, artifacts, runs that
             somebody holds just now). If it raises, nothing is known: send every outcome again, alone.
@@ -45,6 +45,8 @@ class FinishStages(Command[FinishStagesResult]):
     starter: Starter | None = None
     again: bool = False
     together: bool = False
+    # Alone: wait for runs that somebody holds; else those are left out.
+    wait: bool = True
 
 
 @handles(FinishStages)
@@ -55,9 +57,11 @@ def finish_stages(command: FinishStages, ports: Ports, causation_id: uuid.UUID) 
     finished = []
     for outcome in command.outcomes:
         points.hit(points.COMPLETE_BEFORE)
-        step = partial(_finish, outcome=outcome, starter=command.starter)
-        finished.append(transact(ports, causation_id, step, again=command.again))
-        points.hit(points.COMPLETE_AFTER)
+        step = partial(_finish, outcome=outcome, starter=command.starter, wait=command.wait)
+        done = transact(ports, causation_id, step, again=command.again)
+        if done is not None:
+            finished.append(done)
+            points.hit(points.COMPLETE_AFTER)
     return FinishStagesResult(finished=tuple(finished))
 
 
@@ -82,11 +86,12 @@ def _finish_together(
     return tuple(finished)
 
 
-def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None) -> Finished:
+def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None, wait: bool) -> Finished | None:
     stage, result = outcome.stage, outcome.result
-    run = work.lock_run(stage.run_id)
+    run = work.lock_run(stage.run_id, skip_locked=not wait)
     if run is None:
-        return Finished(stage.stage_run_id, "ghost")
+        there = not wait and WorkflowRun.objects.using(work.ports.using).filter(pk=stage.run_id).exists()
+        return None if there else Finished(stage.stage_run_id, "ghost")
     row = stage.row(work.ports.using)
     if not _store(work, row, outcome):
         return _ghost_or_mine(work, run, stage)
@@ -134,15 +139,13 @@ def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> F
         AttemptOutcome.FAILED,
     ):
         return Finished(stage.stage_run_id, "ghost")
+    # Only what this very command has started: another thread of this process may have finished a sibling.
+    told = run.events.using(work.ports.using).filter(causation_id=work.causation_id, type=StageStarted.type)
+    tokens = {payload["stage_run_id"]: payload["token"] for payload in told.values_list("payload", flat=True)}
     going_on = StageRun.objects.using(work.ports.using).filter(
-        run=run, group_number=stage.group_number + 1, worker=stage.worker_id, status=StageStatus.RUNNING, attempt=1
+        pk__in=tokens, run=run, worker=stage.worker_id, status=StageStatus.RUNNING
     )
-    rows = list(going_on) if outcome == AttemptOutcome.COMPLETED and run.status == RunStatus.RUNNING else []
-    if rows:
-        # Only what this very command has started: another thread of this process may have finished a sibling.
-        started_here = run.events.using(work.ports.using).filter(causation_id=work.causation_id, type=StageStarted.type)
-        mine = {payload["stage_run_id"] for payload in started_here.values_list("payload", flat=True)}
-        rows = [row for row in rows if str(row.pk) in mine]
+    rows = [row for row in going_on if row.token == tokens[str(row.pk)]]
     started = tuple(started_from(row, run, find_input(run, row.group_number, work.ports.using)) for row in rows)
     kinds: dict[str, Kind] = {"completed": "completed", "retrying": "retrying", "failed": "failed"}
     return Finished(stage.stage_run_id, kinds[outcome], started)

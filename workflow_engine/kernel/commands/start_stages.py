@@ -11,12 +11,13 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Literal
 
-from django.db import Error
+from django.db import Error, InterfaceError, OperationalError, connections
 from django.db.models import Q
 
-from workflow_engine.errors import WorkflowEngineError, WorkflowNotFound
+from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable, WorkflowEngineError, WorkflowNotFound
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import Places, Starter, stage_event
+from workflow_engine.kernel.conflicts import is_lost
 from workflow_engine.kernel.events import StageStarted
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import StartedStage, find_inputs, started_from
@@ -101,8 +102,8 @@ def _candidates(
     def build() -> StageRunQuerySet:
         rows = StageRun.objects.using(ports.using).startable(now, None if queues is None else list(queues), known)
         if command.kind != "any":
-            on_loop = loop_stages(ports)
-            rows = rows.filter(on_loop) if command.kind == "loop" else rows.exclude(on_loop)
+            condition = loop_stages(ports)
+            rows = rows.filter(condition) if command.kind == "loop" else rows.exclude(condition)
         if command.run_id is not None:
             rows = rows.filter(run=command.run_id)
         if command.stage_run_ids is not None:
@@ -117,7 +118,8 @@ def _candidates(
     if named or not hasattr(now, "resolve_expression"):
         picked = list(build())
     else:
-        key = (queues, tuple(known), idle, command.suspects_only, command.kind, slots)
+        on_loop = () if command.kind == "any" else tuple(sorted(ports.loop_stages().items()))
+        key = (queues, tuple(known), idle, command.suspects_only, command.kind, on_loop, slots)
         picked = StageRun.objects.using(ports.using).small(("startable", key), build)
     if idle and picked and picked[0].suspect:
         return picked[:1]
@@ -141,21 +143,35 @@ def _start(
     try:
         yield transact(ports, causation_id, lambda work: _start_together(work, command, candidates), tries=1)
         return
-    except (WorkflowEngineError, Error) as error:
+    except Exception as error:
         logger.debug("starting alone stages=%s error=%s", len(candidates), error)
-    for _, rows in groupby(sorted(candidates, key=lambda row: row.run_id), key=lambda row: row.run_id):
+        if is_lost(error) or isinstance(error, DatabaseUnavailable):
+            connections[ports.using].close_if_unusable_or_obsolete()
+    for run_id, rows in groupby(sorted(candidates, key=lambda row: row.run_id), key=lambda row: row.run_id):
         mine = list(rows)
-        yield transact(ports, causation_id, lambda work: _start_together(work, command, mine), again=True)  # noqa: B023
+        try:
+            yield transact(ports, causation_id, lambda work: _start_together(work, command, mine), again=True)  # noqa: B023
+        except (DatabaseConflict, DatabaseUnavailable, OperationalError, InterfaceError):
+            raise
+        except Exception:
+            # It would fail again: the others go on, and it is tried again now and then.
+            logger.exception("stages cannot be started run=%s", run_id)
+            transact(ports, causation_id, lambda work: _defer(work, mine))  # noqa: B023
+            yield StartStagesResult(deferred=len(mine))
+
+
+def _defer(work: UnitOfWork, rows: Iterable[StageRun]) -> None:
+    for row in rows:
+        run = work.lock_run(row.run_id, skip_locked=True)
+        if run is not None:
+            row.defer(due_at=work.now + UNKNOWN_STAGE_WAIT)
 
 
 def _start_together(work: UnitOfWork, command: StartStages, candidates: list[StageRun]) -> StartStagesResult:
     using, starter = work.ports.using, command.starter
     ids = {row.run_id for row in candidates}
-    if work.repeated:
-        wanted = WorkflowRun.objects.using(using).filter(pk__in=ids).select_related("data").order_by("pk")
-        locked = work.lock_runs(wanted, wait=True)
-    else:
-        locked = work.lock_hot(list(ids), with_data=True)
+    # Never waiting: whoever takes keeps others from finishing meanwhile.
+    locked = work.lock_hot(list(ids), with_data=True)
     runs = {run.pk: run for run in locked if run.status == RunStatus.RUNNING and run.paused_at is None}
     # Copies: a try that is rolled back must not have changed what the next one begins with.
     rows = [copy(row) for row in candidates if row.run_id in runs]
