@@ -6,7 +6,7 @@ TYPED := workflow_engine $(wildcard example_project) tests/backends $(wildcard t
 LINTS := lint-format lint-rules lint-types lint-imports lint-migrations lint-deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint $(LINTS) format clean
+.PHONY: help demo test bench soak lint $(LINTS) format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,6 +20,9 @@ test: $(VENV)/.test ## Run the tests on SQLite, PostgreSQL and MariaDB; make tes
 
 bench: $(VENV)/.test ## Measure beside other systems, about 15 minutes; make bench ARGS=--quick takes two
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+soak: $(VENV)/.test ## Kill workers and servers under load, about 10 minutes; make soak ARGS="--minutes 1" is shorter
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(LINTS) ## Check format, rules, types, layers, migrations and deployment settings; changes nothing
 

@@ -105,7 +105,7 @@ read_blobs_with(_CurrentBlobs())
 
 
 def _forget_kernel(*, setting: str, **_: Any) -> None:
-    if setting in (NAME, "STORAGES", "DATABASES"):
+    if setting in (NAME, "STORAGES", "DATABASES", "RQ_QUEUES", "INSTALLED_APPS"):
         _kernel_from_settings.cache_clear()
 
 

@@ -18,8 +18,13 @@ TIME_ZONE = "UTC"
 ROOT_URLCONF = "tests.benchmarks.urls"
 STATIC_URL = "static/"
 if DATABASE.startswith("postgresql:"):
-    # As durable as the server is: the tests' own option would switch that off.
-    DATABASES = {"default": {**postgresql(DATABASE), "OPTIONS": {}}}
+    # As durable as the server is: the tests' own option would switch that off. Prepared, as docs/operations.md advises.
+    DATABASES = {
+        "default": {
+            **postgresql(DATABASE),
+            "OPTIONS": {"server_side_binding": True, "prepare_threshold": 0},
+        }
+    }
 else:
     DATABASES = {
         "default": {
