@@ -22,7 +22,7 @@ if DATABASE.startswith("postgresql:"):
     DATABASES = {
         "default": {
             **postgresql(DATABASE),
-            "OPTIONS": {"server_side_binding": True, "prepare_threshold": 0},
+            "OPTIONS": {"server_side_binding": True, "prepare_threshold": 5},
         }
     }
 else:

@@ -48,11 +48,20 @@ def test_work_that_was_seen_while_somebody_held_it_is_taken_soon_after(known: An
         until(lambda: status_of(run) == "COMPLETED", "it is taken although nobody rings")
 
 
-def test_work_that_was_rung_for_while_the_lease_was_over_is_taken_once_it_is_renewed(known: Any) -> None:
+def test_work_that_was_rung_for_while_the_lease_was_over_is_taken_once_it_is_renewed(
+    known: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known(chain(1))
+    real = Worker.beat
+    beats: list[Worker] = []
 
+    def beat(worker: Worker) -> None:
+        real(worker)
+        beats.append(worker)
+
+    monkeypatch.setattr(Worker, "beat", beat)
     with working(threads=2) as worker:
-        until_it_rests()
+        until(lambda: len(beats) == 2, "both beats of the start, which would renew it")
         worker.lease.renewed(sent_at=-1e9)
         run = create_run("chain", {"value": 1})
         until_it_rests(2)

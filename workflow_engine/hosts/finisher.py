@@ -196,9 +196,13 @@ class Finisher:
     def _finish(self, batch: list[Ended]) -> list[Held]:
         """Finish together what can be, and let the pool's threads finish the rest alone; return what follows."""
         live = []
+        newest = {ended.held.stage.stage_run_id: ended for ended in sorted(batch, key=lambda one: one.held.stage.token)}
         for ended in batch:
             if ended.held.lost.is_set():
                 self._drop(ended)
+            elif newest[ended.held.stage.stage_run_id] is not ended:
+                # An older attempt of the same stage, whose body has ended only now.
+                self._leave(ended)
             else:
                 live.append(ended)
         if not live:

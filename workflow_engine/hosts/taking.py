@@ -92,6 +92,8 @@ class Taker:
                 return []
         taken = []
         for room, (stage_rank, run_rank, _) in zip(rooms, looks, strict=True):
+            if starter.most is not None:
+                room = replace(room, starter=replace(room.starter, most=starter.most - len(taken)))
             try:
                 taken += self._take_rest(room, stage_rank, run_rank)
             except (WorkflowEngineError, Error) as error:

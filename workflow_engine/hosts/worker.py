@@ -85,8 +85,8 @@ class Worker:
         self._backlog = False
         # The main loop rests although all slots are taken: it waits for work for the event loop.
         self._wants_slot = False
-        # The last look found nothing that is due.
-        self._idle = False
+        # The last look found nothing that is due; and something ran at that time, which may have left more to do.
+        self._idle, self._was_busy = False, False
         self._pool: ThreadPool | None = None
 
     def run(self) -> int:
@@ -192,7 +192,7 @@ class Worker:
         if self.lease.is_over:
             return 0
         if self._suspended:
-            self._idle = True
+            self._idle, self._was_busy = True, len(self.held) > 0
             return 0
         self._wants_slot = bool(self.kernel.ports.loop_stages())
         with self.runner.finisher.turn:
@@ -201,6 +201,7 @@ class Worker:
                 starter = replace(starter, tasks=0)
             if starter.room <= 0 or self._stopping.is_set():
                 return 0
+            self._was_busy = len(self.held) > 0
             taken = self.taker.take(starter, len(self.held))
             self._idle = not self.taker.saw_work
             self.runner.take(taken)
@@ -240,6 +241,9 @@ class Worker:
         else:
             due = self.taker.next_due_in()
             wait = LONGEST_REST_SECONDS if due is None else min(LONGEST_REST_SECONDS, max(due, SHORTEST_REST_SECONDS))
+        if self.options.burst:
+            # Nobody rings when the last body ends.
+            wait = min(wait, POLL_SHARE * self._poll)
         return bool(transport.pop(wait))
 
     @property
@@ -253,7 +257,7 @@ class Worker:
             while not self._stopping.is_set() and not self.held.wait_empty(timeout=0.1):
                 pass
             return True
-        return self.options.burst and not took and self._idle and len(self.held) == 0
+        return self.options.burst and not took and self._idle and not self._was_busy and len(self.held) == 0
 
     def _starter(self) -> Starter:
         """Return what there is room for."""
@@ -262,14 +266,12 @@ class Worker:
 
     def _bounded(self, slots: int, tasks: int) -> Starter:
         has_loop = bool(self.kernel.ports.loop_stages())
-        if (limit := self.options.max_jobs) is not None:
-            left = limit - self.runner.finished - len(self.held)
-            slots = min(slots, left)
-            tasks = min(tasks, left - max(0, slots))
+        limit = self.options.max_jobs
         return Starter(
             worker_id=self.id,
             slots=max(0, slots),
             tasks=max(0, tasks) if has_loop else None,
+            most=None if limit is None else limit - self.runner.finished - len(self.held),
             queues=self.queues,
             alone=self.slots == 1 and not has_loop,
         )

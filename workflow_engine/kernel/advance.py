@@ -29,13 +29,16 @@ class Starter:
     alone: bool = False
     # Room for ``async def`` stages on an event loop; None: there is none, they take slots like the others.
     tasks: int | None = None
+    # Not more than so many in all.
+    most: int | None = None
 
     def takes(self, queue: str) -> bool:
         return self.queues is None or queue in self.queues
 
     @property
     def room(self) -> int:
-        return self.slots + (self.tasks or 0)
+        places = self.slots + (self.tasks or 0)
+        return places if self.most is None else max(0, min(places, self.most))
 
 
 class Places:
@@ -44,6 +47,7 @@ class Places:
     def __init__(self, starter: Starter, ports: Ports) -> None:
         self.starter, self._ports = starter, ports
         self._left = {False: starter.slots, True: starter.tasks or 0}
+        self._most = starter.room
 
     def take(self, run: WorkflowRun, stage_id: str, queue: str) -> bool:
         """Take a place for a stage of a run; False: there is none, or it is not for this worker."""
@@ -54,9 +58,10 @@ class Places:
             # A deploy under way: it waits for a worker that has it.
             return False
         on_loop = self.starter.tasks is not None and workflow.get_stage(stage_id).runs_on_loop
-        if self._left[on_loop] <= 0:
+        if self._left[on_loop] <= 0 or self._most <= 0:
             return False
         self._left[on_loop] -= 1
+        self._most -= 1
         return True
 
 

@@ -66,7 +66,9 @@ def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed"
     if run is None or row is None:
         return "kept"
     facts, worker = stage_event(row), row.worker
-    crashes = row.crashes + 1 if row.alone else row.crashes
+    # A body in a process of its own has not killed the worker.
+    isolated = _is_isolated(work, run.workflow, row.stage)
+    crashes = row.crashes + 1 if row.alone and not isolated else row.crashes
     error = {"code": "WORKER_LOST", "class": "", "message": _message(row, crashes)}
     lapse = lapse_of(work, row, AttemptOutcome.LOST, code=error["code"], message=error["message"])
     given_up = crashes >= work.ports.limits.max_crashes
@@ -74,7 +76,7 @@ def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed"
         settled = row.fail(at=work.now, error=error, crashes=crashes)
     else:
         wait = CRASH_WAIT * 2**crashes
-        settled = row.put_back(due_at=work.now + wait, crashes=crashes, suspect=True)
+        settled = row.put_back(due_at=work.now + wait, crashes=crashes, suspect=not isolated)
     if not settled:
         return "kept"
     record(work, [lapse])
@@ -89,6 +91,13 @@ def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed"
     )
     points.hit(points.REAP_IN_TX)
     return "failed" if given_up else "released"
+
+
+def _is_isolated(work: UnitOfWork, workflow_id: str, stage_id: str) -> bool:
+    for workflow in work.ports.registry.registered_workflows():
+        if workflow.id == workflow_id and workflow.has_stage(stage_id):
+            return workflow.get_stage(stage_id).isolation == "process"
+    return False
 
 
 def _message(row: StageRun, crashes: int) -> str:
