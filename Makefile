@@ -18,7 +18,7 @@ demo: $(VENV)/.demo ## Run the example project: real workflows in your terminal,
 test: $(VENV)/.test ## Run the tests on SQLite, PostgreSQL and MariaDB; make test ARGS="-k cancel" picks some
 	@$(BIN)/python -m tests.backends $(ARGS)
 
-bench: $(VENV)/.test ## Measure beside other systems, about 15 minutes; make bench ARGS=--quick takes two
+bench: $(VENV)/.test ## Measure beside other systems; make bench ARGS=--quick takes about five minutes
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 soak: $(VENV)/.test ## Kill workers and servers under load, about 10 minutes; make soak ARGS="--minutes 1" is shorter

@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    made.add_argument("--quick", action="store_true", help="one short round: about two minutes, rough figures")
+    made.add_argument("--quick", action="store_true", help="one short round: about five minutes, rough figures")
     made.add_argument(
         "--systems", type=among(tuple(SYSTEMS)), default=tuple(SYSTEMS), metavar="A,B", help=", ".join(SYSTEMS)
     )

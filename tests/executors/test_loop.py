@@ -254,7 +254,11 @@ def test_stopping_cancels_what_still_runs_and_tells_nobody(recorder: Recorder, s
 
 
 def test_a_loop_that_was_never_started_can_be_stopped(recorder: Recorder) -> None:
-    LoopExecutor(get_kernel().ports, recorder).stop()
+    loop = LoopExecutor(get_kernel().ports, recorder)
+    loop.stop()
+
+    assert loop._loop.is_closed()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("wfe-loop")]
 
 
 def test_a_task_of_a_body_that_exits_does_not_end_the_loop(loop: LoopExecutor, start: Start) -> None:

@@ -26,7 +26,8 @@ from workflow_engine.definitions.registry import registry_override
 from workflow_engine.definitions.results import Completed
 from workflow_engine.executors.held import Held, Lease
 from workflow_engine.executors.recorder import Recorder
-from workflow_engine.hosts.worker import Worker, WorkerOptions
+from workflow_engine.hosts.options import WorkerOptions
+from workflow_engine.hosts.worker import Worker
 from workflow_engine.kernel import points
 from workflow_engine.kernel.commands import (
     ClaimPendingRuns,

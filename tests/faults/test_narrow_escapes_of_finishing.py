@@ -30,7 +30,8 @@ from workflow_engine.definitions.results import Completed
 from workflow_engine.executors.held import Held
 from workflow_engine.executors.recorder import Recorder
 from workflow_engine.hosts.finisher import Ended
-from workflow_engine.hosts.worker import Worker, WorkerOptions
+from workflow_engine.hosts.options import WorkerOptions
+from workflow_engine.hosts.worker import Worker
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import ClaimPendingRuns, FinishStages, ReleaseStages, StartStages

@@ -21,7 +21,8 @@ from workflow_engine.definitions import StageContext, define_workflow, stage
 from workflow_engine.executors.held import Held, HeldStages
 from workflow_engine.executors.storage import ScopedStorage
 from workflow_engine.hosts import taking
-from workflow_engine.hosts.worker import Worker, WorkerOptions
+from workflow_engine.hosts.options import WorkerOptions
+from workflow_engine.hosts.worker import Worker
 from workflow_engine.kernel.commands import (
     ClaimPendingRuns,
     CreateRun,

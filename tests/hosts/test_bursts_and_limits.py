@@ -20,7 +20,8 @@ from workflow_engine.definitions import Retry, StageContext, Workflow, define_wo
 from workflow_engine.definitions.stages import DEFAULT_QUEUE
 from workflow_engine.executors.held import Lease
 from workflow_engine.hosts.jobs import process_available_jobs
-from workflow_engine.hosts.worker import Worker, WorkerOptions
+from workflow_engine.hosts.options import WorkerOptions
+from workflow_engine.hosts.worker import Worker
 from workflow_engine.kernel.commands import ClaimPendingRuns
 from workflow_engine.kernel.unit_of_work import UnitOfWork
 from workflow_engine.models import RunData, StageAttempt, StageRun, WorkerHeartbeat, WorkflowRun

@@ -21,8 +21,9 @@ from workflow_engine.definitions import Retry, StageContext, define_workflow, st
 from workflow_engine.definitions.results import RunCancelledError
 from workflow_engine.errors import InvalidTransition, WaitTimeout
 from workflow_engine.executors.held import Held, Lease
+from workflow_engine.hosts.options import WorkerOptions
 from workflow_engine.hosts.taking import Taker
-from workflow_engine.hosts.worker import Worker, WorkerOptions
+from workflow_engine.hosts.worker import Worker
 from workflow_engine.models import StageAttempt, StageRun, WorkerHeartbeat, WorkflowLog, WorkflowRun
 
 pytestmark = pytest.mark.django_db(transaction=True)

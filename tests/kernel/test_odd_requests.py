@@ -76,3 +76,16 @@ def test_metadata_and_annotations_come_back_as_they_were_given() -> None:
     assert run.metadata == JSON
     assert RunData.objects.get(pk=run.pk).metadata == JSON
     assert WorkflowAnnotation.objects.get(run=run).value == JSON
+
+
+def test_what_create_run_returns_is_what_is_read_back(known: Any) -> None:
+    known(chain(1))
+    metadata: dict[str, Any] = {"pair": (1, 2), "more": {"list": []}}
+    run = create_run("chain", {"value": 1}, metadata=metadata, priority=7)
+    metadata["more"]["list"].append("changed later")
+
+    read = WorkflowRun.objects.get(pk=run.pk)
+    assert run.metadata == read.metadata == {"pair": [1, 2], "more": {"list": []}}
+    names = ("status", "priority", "created_at", "due_at", "rank_at", "event_seq", "generation", "subject_id")
+    assert [getattr(run, name) for name in names] == [getattr(read, name) for name in names]
+    assert (run.plan, run.data.config, run.data.input) == (read.plan, read.data.config, read.data.input)

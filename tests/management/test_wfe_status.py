@@ -58,7 +58,7 @@ def test_the_overview_shows_workers_that_are_alive(kernel: Kernel, clock: FakeCl
 
     called = call("wfe_status")
 
-    assert "  box-2: 0 of 8 slots busy, last beat 0 s ago" in called.lines
+    assert "  box-2: 0 running, 8 slots, last beat 0 s ago" in called.lines
     assert "box-1" not in called.out
 
 

@@ -63,6 +63,11 @@ class Workflow(Generic[In, Out]):
     def stage_ids(self) -> tuple[str, ...]:
         return tuple(stage.id for stage in self)
 
+    @cached_property
+    def loop_stages(self) -> tuple[str, ...]:
+        """Stages whose bodies run on an event loop."""
+        return tuple(stage.id for stage in self if stage.runs_on_loop)
+
     def has_stage(self, stage_id: str) -> bool:
         return stage_id in self._by_id
 

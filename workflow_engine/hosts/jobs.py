@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workflow_engine.bootstrap import get_kernel
-from workflow_engine.definitions.stages import DEFAULT_QUEUE
-from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.ports import Message
-from workflow_engine.models import StageRun, WorkflowRun
 
-from .worker import Worker, WorkerOptions
+from .options import WorkerOptions
+from .orchestrator import waiting_queues
+from .worker import Worker
 
 
 def process_available_jobs(max_jobs: int = 100, queues: Sequence[str] | None = None) -> int:
@@ -34,7 +33,7 @@ def process_available_jobs(max_jobs: int = 100, queues: Sequence[str] | None = N
     )
     finished = Worker(kernel, options).run()
     if finished >= max_jobs:
-        kernel.ports.transport.push([Message(queue) for queue in _queues_with_more(kernel, queues)])
+        kernel.ports.transport.push([Message(queue) for queue in waiting_queues(kernel.ports, queues)])
     return finished
 
 
@@ -44,14 +43,3 @@ def execute_job(message: Message) -> int:
     That is all that is due in its queue: bells are coalesced, so one message may stand for many stages.
     """
     return process_available_jobs(queues=[message.queue])
-
-
-def _queues_with_more(kernel: Kernel, queues: Sequence[str] | None) -> list[str]:
-    ports = kernel.ports
-    now, known = ports.clock.db_now(), ports.known_workflows()
-    wanted = None if queues is None else list(queues)
-    stages = StageRun.objects.using(ports.using).startable(now, wanted, known)
-    waiting = set(stages.values_list("queue", flat=True)[:100])
-    if WorkflowRun.objects.using(ports.using).claimable(now, known).exists():
-        waiting |= set(wanted or [DEFAULT_QUEUE])
-    return sorted(waiting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from workflow_engine.conf import get_setting
 from workflow_engine.executors.held import Lease
@@ -17,15 +17,16 @@ logger = logging.getLogger(__name__)
 MOST_WAITING = 100
 
 
-def waiting_queues(ports: Ports) -> list[str]:
-    """Return the queues in which something is due now; two statements."""
+def waiting_queues(ports: Ports, queues: Sequence[str] | None = None) -> list[str]:
+    """Return those of ``queues`` (None: of all) in which something is due now; two statements."""
     now, known = ports.clock.db_now(), ports.known_workflows()
-    stages = StageRun.objects.using(ports.using).startable(now, None, known).values("queue")[:MOST_WAITING]
+    wanted = None if queues is None else list(queues)
+    stages = StageRun.objects.using(ports.using).startable(now, wanted, known).values("queue")[:MOST_WAITING]
     runs = WorkflowRun.objects.using(ports.using).claimable(now, known)
     found = {row["queue"] for row in stages}
     for plan in runs.values_list("data__plan", flat=True)[:MOST_WAITING]:
         found |= {item["queue"] for group in plan["groups"][:1] for item in group["stages"]}
-    return sorted(found)
+    return sorted(found if wanted is None else found & set(wanted))
 
 
 class Orchestrator:

@@ -17,9 +17,9 @@ from workflow_engine.executors.recorder import Recorder
 from workflow_engine.executors.threads import ThreadExecutor
 from workflow_engine.executors.tidying import tidy_connections
 from workflow_engine.kernel import Kernel
-from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.started import StartedStage
 
+from .ended import Ended, Supply
 from .finisher import Finisher
 from .pool import ThreadPool
 
@@ -31,43 +31,39 @@ QUICK_SECONDS, NOT_QUICK_SECONDS = 0.0005, 60.0
 
 
 class Runner:
-    """Runs attempts and finishes them. ``starter`` says with what the worker may go on, None: with nothing."""
+    """Runs attempts in threads, on an event loop or in processes, and finishes them."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        held: HeldStages,
-        recorder: Recorder,
-        lease: Lease,
-        starter: Callable[[int, int], Starter | None],
-        refill: Callable[[], int],
-        settled: Callable[[], None],
-    ) -> None:
+    def __init__(self, kernel: Kernel, held: HeldStages, recorder: Recorder, lease: Lease, supply: Supply) -> None:
         self._kernel, self._held, self._recorder, self._lease = kernel, held, recorder, lease
+        self._supply = supply
         self._executor = ThreadExecutor(kernel.ports, recorder)
         self._processes = ProcessExecutor(kernel.ports)
         self._loop: LoopExecutor | None = None
-        self._starting = threading.Lock()
+        self._lock = threading.Lock()
         self._stalled = False
         # How long bodies in threads take, lately.
         self._typical, self._not_quick_until = QUICK_SECONDS, 0.0
         self._threads: dict[int, threading.Thread] = {}
         self._pool: ThreadPool | None = None
-        self.finisher = Finisher(
-            kernel, held, recorder, lease, starter, self._make, self.launch, self.spread, self._submit, refill, settled
-        )
-
-    @property
-    def finished(self) -> int:
-        return self.finisher.finished
+        self.finished = 0
+        self.finisher = Finisher(kernel, held, recorder, bodies=self, supply=supply, submit=self._submit)
 
     def use(self, pool: ThreadPool) -> None:
         """Run in the threads of ``pool`` from now on."""
         self._pool = pool
 
+    def settle(self, ended: Sequence[Held], followings: Sequence[Held]) -> list[Held]:
+        """Let what follows stand where others have ended; return what was not held before."""
+        with self._lock:
+            self.finished += len(ended)
+        # Siblings whose common COMMIT was not answered may both find the same next stage: it runs once.
+        new = self._held.exchange(ended, followings)
+        self._supply.slot_freed()
+        return new
+
     def take(self, started: list[StartedStage]) -> None:
         """Hold attempts that were started for this process, before anything else can happen to them; and run them."""
-        taken = [self._make(stage) for stage in started]
+        taken = [self.make(stage) for stage in started]
         self._held.exchange((), taken)
         self.launch(taken)
 
@@ -103,7 +99,7 @@ class Runner:
 
     def stop(self) -> None:
         """Let go of what still runs outside of the pool; nothing of it is kept."""
-        self.finisher.stop()
+        self.finisher.alone.stop()
         if self._loop is not None:
             self._loop.stop()
         self._processes.stop()
@@ -137,10 +133,10 @@ class Runner:
             if late and not held.timed_out and loop.abandon(held):
                 held.timed_out = True
                 held.lost.set()
-                self._submit(lambda held=held: self.time_out(held))  # type: ignore[misc]
+                self.time_out(held)
 
     def _use_loop(self) -> LoopExecutor:
-        with self._starting:
+        with self._lock:
             if self._loop is None:
                 self._loop = LoopExecutor(self._kernel.ports, self._recorder)
                 self._loop.start()
@@ -157,7 +153,7 @@ class Runner:
     def time_out(self, held: Held) -> None:
         """Fence off an attempt whose body is over its time; whatever it still does is dropped."""
         logger.warning("stage timed out run=%s stage=%s", held.stage.run_id, held.stage.stage_id)
-        self.finisher.finish_alone(held, timed_out(self._definition(held.stage), held))
+        self.finisher.alone.add(Ended.now(held, timed_out(self._definition(held.stage), held)))
 
     def _submit(self, task: Callable[[], None]) -> None:
         if self._pool is None:
@@ -189,7 +185,8 @@ class Runner:
     def _definition(self, started: StartedStage) -> Stage[Any, Any, Any]:
         return self._kernel.ports.registry.get_workflow(started.workflow_id).get_stage(started.stage_id)
 
-    def _make(self, started: StartedStage, before: Held | None = None) -> Held:
+    def make(self, started: StartedStage, before: Held | None = None) -> Held:
+        """Return the attempt as this process holds it; ``before`` is the one in whose place it goes on."""
         stage = self._definition(started)
         deadline = None if stage.timeout is None else time.monotonic() + stage.timeout.total_seconds()
         held = Held(started, self._lease, deadline, on_loop=stage.runs_on_loop)

@@ -23,7 +23,8 @@ from workflow_engine.errors import InvalidTransition, WaitTimeout
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.statuses import RunStatus
 
-from .worker import Worker, WorkerOptions
+from .options import WorkerOptions
+from .worker import Worker
 
 logger = logging.getLogger(__name__)
 LOOK_EVERY_SECONDS = 0.1

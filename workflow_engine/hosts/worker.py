@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import os
-import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from django.db import Error, connections
 
@@ -22,13 +18,15 @@ from workflow_engine.executors.tidying import tidy_connections
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import Beat, ReleaseStages
-from workflow_engine.kernel.ports import Message, WorkerFacts
+from workflow_engine.kernel.ports import Message
 
 from .loops import Loop
+from .options import WorkerOptions, describe_worker
 from .orchestrator import Orchestrator
 from .pool import ThreadPool
 from .runner import Runner
 from .taking import Taker
+from .watch import Watch
 
 logger = logging.getLogger(__name__)
 WATCH_SECONDS = 0.5
@@ -39,25 +37,8 @@ SUSPENDED_SECONDS, AGAIN_SECONDS, SHORTEST_REST_SECONDS = 1.0, 0.05, 0.02
 GATHER_SECONDS = 0.05
 # How long bodies that are thought to be quick may wait for a thread.
 SPREAD_SECONDS = 0.001
-# Where bodies take less than half a millisecond, so many wait here for each thread: they share transactions. Those
-# that have waited for a second after all are given back.
-QUICK_FACTOR, LONGEST_WAIT_SECONDS = 4, 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerOptions:
-    """How a worker runs. ``queues`` None: every queue. ``run_id``: nothing but this run."""
-
-    name: str = ""
-    threads: int | None = None
-    queues: Sequence[str] | None = None
-    burst: bool = False
-    orchestrate: bool = True
-    grace: float | None = None
-    max_jobs: int | None = None
-    # Listen to the transport; else only what this process itself rings is heard, and the database polled.
-    attach: bool = True
-    run_id: uuid.UUID | None = None
+# Where bodies take less than half a millisecond, so many wait here for each thread: they share transactions.
+QUICK_FACTOR = 4
 
 
 class Worker:
@@ -69,16 +50,14 @@ class Worker:
         self.slots = self.options.threads or get_setting("WORKER_THREADS")
         self.tasks: int = get_setting("WORKER_ASYNC_STAGES")
         self.grace = get_setting("GRACE_SECONDS") if self.options.grace is None else self.options.grace
-        self.queues = None if self.options.queues is None else tuple(self.options.queues)
         limits = kernel.ports.limits
         self.lease = Lease(limits.lease_seconds, margin=min(limits.beat_seconds, limits.lease_seconds / 3))
         self.held = HeldStages()
         self.recorder = Recorder(kernel.ports)
-        self.runner = Runner(
-            kernel, self.held, self.recorder, self.lease, self._continue_with, self._refill, self._settled
-        )
+        self.runner = Runner(kernel, self.held, self.recorder, self.lease, supply=self)
+        self.watch = Watch(kernel, self.id, self.held, self.runner)
         self.taker = Taker(kernel, self.options.run_id, self.id)
-        self.facts = self._describe()
+        self.facts = describe_worker(self.id, self.options, self.slots, kernel.ports)
         self._stopping, self._hurry = threading.Event(), threading.Event()
         self._unknown: dict[uuid.UUID, int] = {}
         self._poll: float = get_setting("POLL_SECONDS")
@@ -155,7 +134,7 @@ class Worker:
 
     def _loops(self) -> list[Loop]:
         limits = self.kernel.ports.limits
-        loops = [Loop("beat", self.beat, limits.beat_seconds), Loop("watch", self._watch, WATCH_SECONDS)]
+        loops = [Loop("beat", self.beat, limits.beat_seconds), Loop("watch", self._watched, WATCH_SECONDS)]
         if self.options.orchestrate:
             orchestrator = Orchestrator(self.kernel, claims=False, lease=self.lease)
             loops.append(Loop("tick", orchestrator.tick, get_setting("TICK_SECONDS")))
@@ -187,9 +166,9 @@ class Worker:
 
     def _take(self, rung: bool, *, slots_only: bool = False) -> int:
         """Start what is due, as far as there are free slots; return how much."""
-        self._idle = False
         # Whoever cannot beat takes nothing: it would be taken away again at once.
         if self.lease.is_over:
+            self._idle = False
             return 0
         if self._suspended:
             self._idle, self._was_busy = True, len(self.held) > 0
@@ -200,10 +179,13 @@ class Worker:
             if slots_only and starter.tasks is not None:
                 starter = replace(starter, tasks=0)
             if starter.room <= 0 or self._stopping.is_set():
+                self._idle = False
                 return 0
-            self._was_busy = len(self.held) > 0
+            was_busy = len(self.held) > 0
             taken = self.taker.take(starter, len(self.held))
-            self._idle = not self.taker.saw_work
+            if not slots_only:
+                # What was not asked for may be due all the same.
+                self._idle, self._was_busy = not self.taker.saw_work, was_busy
             self.runner.take(taken)
         self._backlog = bool(taken) and self.held.in_slots >= self._room
         if rung and self._backlog and self.options.attach:
@@ -212,7 +194,7 @@ class Worker:
             self.kernel.ports.transport.push([Message(queue) for queue in queues])
         return len(taken)
 
-    def _refill(self) -> int:
+    def refill(self) -> int:
         """Take more in the thread that has just finished some; only while more is known to wait than fits."""
         if not self._backlog or self._stopping.is_set():
             return 0
@@ -272,7 +254,7 @@ class Worker:
             slots=max(0, slots),
             tasks=max(0, tasks) if has_loop else None,
             most=None if limit is None else limit - self.runner.finished - len(self.held),
-            queues=self.queues,
+            queues=self.facts.queues,
             alone=self.slots == 1 and not has_loop,
         )
 
@@ -282,7 +264,7 @@ class Worker:
         quick = self.slots > 1 and self.options.max_jobs is None and self.runner.is_quick
         return self.slots * QUICK_FACTOR if quick else self.slots
 
-    def _continue_with(self, slots: int, tasks: int) -> Starter | None:
+    def continue_with(self, slots: int, tasks: int) -> Starter | None:
         """Return with what the places of so many that end may go on; None while the process drains, or a suspect waits
         to run alone."""
         if self._stopping.is_set() or self._suspended or self.taker.makes_room or self.taker.runs_alone:
@@ -290,61 +272,28 @@ class Worker:
         free = self.tasks - (len(self.held) - self.held.in_slots)
         return self._bounded(slots, tasks + min(0, free))
 
-    def _settled(self) -> None:
+    def slot_freed(self) -> None:
+        """Let the main loop look again, if it rests because there was no slot."""
         if self._wants_slot:
             self._wants_slot = False
             self.kernel.ports.transport.push([])
-
-    def _watch(self) -> None:
-        """Fence off bodies that are over their time and let other threads take their places."""
-        self.runner.watch_loop()
-        now = time.monotonic()
-        for held in self.held.all():
-            thread = self.runner.thread_of(held)
-            over = held.deadline is not None and now > held.deadline
-            if held.on_loop or not over or held.timed_out or thread is None or self._pool is None:
-                continue
-            if self.runner.is_isolated(held):
-                # Its process is killed by whoever waits for it.
-                continue
-            held.timed_out = True
-            self._pool.give_up(thread)
-            if held.lost.is_set():
-                # Nobody waits for its result any more, but its thread may hang all the same.
-                self.held.remove(held)
-            else:
-                # In the thread that takes its place: the run may be locked, and others' deadlines do not wait.
-                self._lose(held)
-                self._pool.submit(lambda held=held: self.runner.time_out(held))  # type: ignore[misc]
-        self._give_back_waiting(now)
-        if self.options.attach:
-            self.kernel.ports.transport.beat(len(self.held), self.runner.finished)
-
-    def _give_back_waiting(self, now: float) -> None:
-        """Let others have stages that were taken on the assumption that bodies here are quick, which was wrong."""
-        late = [
-            held
-            for held in self.held.all()
-            if not (held.begun or held.on_loop or held.lost.is_set()) and now - held.began > LONGEST_WAIT_SECONDS
-        ]
-        if not late:
-            return
-        self.runner.not_quick()
-        late = [held for held in late if held.give_away()]
-        tokens = {held.stage.stage_run_id: held.stage.token for held in late}
-        self.kernel.dispatch(ReleaseStages(worker_id=self.id, tokens=tokens, skip_locked=True))
-        logger.info("stages given back that waited for a thread worker=%s count=%s", self.id, len(late))
-        self.held.exchange(late, ())
 
     def _lose(self, held: Held) -> None:
         held.lost.set()
         self.runner.tell_lost(held)
 
+    def _watched(self) -> None:
+        if self._pool is not None:
+            self.watch.look(self._pool)
+        if self.options.attach:
+            self.kernel.ports.transport.beat(len(self.held), self.runner.finished)
+
     def _drain(self) -> None:
         self._stopping.set()
-        with self.runner.finisher.turn:
-            # Whoever is taking more just now is done with that.
-            end = time.monotonic() + self.grace
+        end = time.monotonic() + self.grace
+        # Whoever is taking more just now is done with that then.
+        if self.runner.finisher.turn.acquire(timeout=self.grace):
+            self.runner.finisher.turn.release()
         while len(self.held) and time.monotonic() < end and not self._hurry.is_set():
             self.held.wait_empty(timeout=0.1)
         try:
@@ -380,23 +329,3 @@ class Worker:
                 if tries == 1:
                     logger.warning("waiting for the database error=%s", error)
                 self._stopping.wait(min(0.2 * 2**tries, 5))
-
-    def _describe(self) -> WorkerFacts:
-        host = socket.gethostname()
-        return WorkerFacts(
-            id=self.id,
-            name=self.options.name or f"{host}:{os.getpid()}",
-            host=host,
-            pid=os.getpid(),
-            version=_version(),
-            slots=self.slots,
-            queues=self.queues,
-            workflows=tuple(self.kernel.ports.known_workflows()),
-        )
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("django-durable-workflows")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

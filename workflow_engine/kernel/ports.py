@@ -164,8 +164,4 @@ class Ports:
 
     def loop_stages(self) -> dict[str, tuple[str, ...]]:
         """Return the stages that run on an event loop, by workflow; workflows without any are left out."""
-        found = {
-            workflow.id: tuple(stage.id for stage in workflow if stage.runs_on_loop)
-            for workflow in self.registry.registered_workflows()
-        }
-        return {workflow_id: stage_ids for workflow_id, stage_ids in found.items() if stage_ids}
+        return {item.id: item.loop_stages for item in self.registry.registered_workflows() if item.loop_stages}

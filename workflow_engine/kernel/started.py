@@ -129,7 +129,11 @@ def started_from(row: StageRun | NewStage, run: WorkflowRun, input: InputReferen
 
 def plan_group(run: WorkflowRun, number: int) -> Sequence[Mapping[str, Any]]:
     """Return the stages of a group of the run's plan: ``[{"id": …, "queue": …}]``; empty past the last group."""
-    groups = run.plan["groups"]
+    return group_of(run.plan, number)
+
+
+def group_of(plan: Mapping[str, Any], number: int) -> Sequence[Mapping[str, Any]]:
+    groups = plan["groups"]
     return groups[number - 1]["stages"] if 0 < number <= len(groups) else ()
 
 

@@ -17,7 +17,7 @@ from .events import Event, RunCompleted, StageCompleted, StageStarted
 from .finished import Finished, Outcome
 from .new_stages import NewStage, new_stages
 from .ports import Message, Ports
-from .started import InputReference, StartedStage, plan_group, started_from
+from .started import InputReference, StartedStage, group_of, started_from
 from .unit_of_work import UnitOfWork
 
 
@@ -28,7 +28,7 @@ def can_go_straight(ports: Ports, outcome: Outcome) -> bool:
         return False
     if connection.in_atomic_block or not connection.get_autocommit():
         return False
-    return len(plan_group(_run_of(outcome), outcome.stage.group_number)) == 1
+    return _width(outcome, outcome.stage.group_number) == 1
 
 
 def finish_straight(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Starter | None) -> list[Finished]:
@@ -40,13 +40,13 @@ def finish_straight(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Star
     events: list[dict[str, Any]] = []
     plans: list[tuple[Outcome, list[StartedStage], list[Message]]] = []
     # Those that only go on have their place; wide groups share what is left then.
-    for outcome in sorted(outcomes, key=_width):
+    for outcome in sorted(outcomes, key=lambda outcome: _width(outcome, outcome.stage.group_number + 1)):
         run = _run_of(outcome)
         rows = new_stages(run, outcome.stage.group_number + 1, None)
         starting = _start(work, run, rows, places if outcome.may_go_on else None)
         told = _events_of(outcome, run, rows)
         ended.append(_ended_row(outcome, len(told), ends=not rows))
-        following += [_next_row(row) for row in rows]
+        following += [row.columns() for row in rows]
         events += [_event_row(run, number, event) for number, event in enumerate(told, start=1)]
         reference = InputReference({outcome.stage.stage_id: outcome.result.output})  # type: ignore[union-attr]
         started = [started_from(row, run, reference) for row in starting]
@@ -67,8 +67,8 @@ def _run_of(outcome: Outcome) -> WorkflowRun:
     return run
 
 
-def _width(outcome: Outcome) -> int:
-    return len(plan_group(_run_of(outcome), outcome.stage.group_number + 1))
+def _width(outcome: Outcome, number: int) -> int:
+    return len(group_of(outcome.stage.data.plan, number))  # type: ignore[union-attr]
 
 
 def _start(work: UnitOfWork, run: WorkflowRun, rows: list[NewStage], places: Places | None) -> list[NewStage]:
@@ -105,23 +105,6 @@ def _ended_row(outcome: Outcome, events: int, *, ends: bool) -> dict[str, Any]:
         "ends": ends,
         # As data: with a literal the planner may read the whole partial index of what runs.
         "leaving": StageStatus.RUNNING,
-    }
-
-
-def _next_row(row: NewStage) -> dict[str, Any]:
-    return {
-        "run_id": row.run_id,
-        "id": row.id,
-        "stage": row.stage,
-        "group_number": row.group_number,
-        "stage_number": row.stage_number,
-        "queue": row.queue,
-        "status": row.status,
-        "attempt": row.attempt,
-        "token": row.token,
-        "worker": row.worker,
-        "alone": row.alone,
-        "config": row.config,
     }
 
 

@@ -82,7 +82,8 @@ def overview_lines(overview: Overview) -> Iterator[str]:
 def _worker_line(worker: WorkerHeartbeat, now: datetime) -> str:
     queues = f" of {', '.join(worker.queues)}" if worker.queues else ""
     zombies = f", {worker.zombies} hanging" if worker.zombies else ""
-    load = f"{worker.running} of {worker.slots} slots busy{zombies}"
+    # Stages on the event loop take no slot, so there may be more of them.
+    load = f"{worker.running} running, {worker.slots} slots{zombies}"
     return f"{worker.name}: {load}{queues}, last beat {spell(now - worker.beat_at)} ago"
 
 

@@ -34,7 +34,8 @@ def finish_at_once(
 
     Args:
         ended: one row per attempt, columns as in ``_ENDED``; of every run at most one.
-        following: the next groups' stages; ``worker`` is set if they start in the caller's process.
+        following: the next groups' stages, of whose columns ``_NEXT`` are read; ``worker`` is set if they start in the
+            caller's process.
         events: ``number`` counts from 1 per run.
     """
     with connections[using].cursor() as cursor:

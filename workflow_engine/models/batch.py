@@ -58,7 +58,7 @@ class Batch:
         if connections[using].vendor == "postgresql":
             return self._write_at_once(using, tables)
         for model, rows in tables:
-            insert(using, model, rows)
+            _insert(using, model, rows)
         return self._change_runs(using)
 
     def _write_at_once(self, using: str, tables: Sequence[tuple[type[models.Model], list[Row]]]) -> bool:
@@ -91,13 +91,8 @@ class Batch:
             return bool(cursor.rowcount == len(rows))
 
 
-def insert(using: str, model: type[models.Model], rows: Sequence[Row]) -> None:
-    """Insert rows given by their columns."""
+def _insert(using: str, model: type[models.Model], rows: Sequence[Row]) -> None:
     connection, names = connections[using], tuple(rows[0])
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(_insert_from_json(model, names, using), [as_json(rows)])
-        return
     prepare = [model._meta.get_field(name).get_db_prep_save for name in names]  # type: ignore[union-attr]
     values = [[prep(row[name], connection) for name, prep in zip(names, prepare, strict=True)] for row in rows]
     with connection.cursor() as cursor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -259,7 +260,8 @@ def _row_of(using: str, run: Row, data: Row, written_at: datetime | None) -> Wor
     times = {"created_at": run["created_at"] or written_at, "due_at": due_at, "rank_at": rank(due_at, run["priority"])}
     row = WorkflowRun(**{**run, **times})
     row._state.db, row._state.adding = using, False
-    side = RunData(**data)
+    # As JSON gives it back, and nothing that the caller may still change.
+    side = RunData(**{**data, "metadata": json.loads(json.dumps(data["metadata"]))})
     side._state.db, side._state.adding = using, False
     row.keep_data(side)
     return row

@@ -12,9 +12,10 @@ from typing import Any
 
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.conf import get_setting, transport_name
+from workflow_engine.hosts.options import WorkerOptions
 from workflow_engine.hosts.supervised import Stopping, memory_watch, obey, resident_bytes, take_line
 from workflow_engine.hosts.supervisor import ChildEvent, ChildExited, ChildStarted, Supervisor
-from workflow_engine.hosts.worker import Worker, WorkerOptions
+from workflow_engine.hosts.worker import Worker
 from workflow_engine.management.command import COMPLETED, FAILED, UNAVAILABLE, USAGE, EngineCommand, Refusal
 from workflow_engine.management.interrupts import on_interrupt
 from workflow_engine.management.printing import facts, size
@@ -219,7 +220,7 @@ def _facts(worker: Worker) -> dict[str, Any]:
         "worker_id": worker.id,
         "name": worker.facts.name,
         "slots": worker.slots,
-        "queues": worker.queues,
+        "queues": worker.facts.queues,
         "transport": transport_name(),
         "workflows": worker.facts.workflows,
     }
