@@ -28,10 +28,40 @@ class StageStatus(models.TextChoices):
     CANCELLED = "CANCELLED", _("Cancelled")
 
 
+class WaitKind(models.TextChoices):
+    """What a suspended stage waits for."""
+
+    POLL = "poll", _("A completion check")
+    ANSWER = "answer", _("An answer")
+    TIMER = "timer", _("A time")
+
+
+class AttemptKind(models.TextChoices):
+    """What was tried: the body of a stage, or the check whether what it had begun is complete."""
+
+    BODY = "body", _("Body")
+    CHECK = "check", _("Check")
+
+
+class MemoKind(models.TextChoices):
+    """What a stage remembers between its attempts."""
+
+    ONCE = "once", _("Result of a sub-step")
+    TIMER = "timer", _("Timer")
+    ANSWER = "answer", _("Answer")
+    DEFAULT = "default", _("Answer by default")
+
+
+class PauseScope(models.TextChoices):
+    WORKFLOW = "workflow", _("Workflow")
+    QUEUE = "queue", _("Queue")
+
+
 class AttemptOutcome(models.TextChoices):
     """How one try of a stage's body ended."""
 
     COMPLETED = "completed", _("Completed")
+    SUSPENDED = "suspended", _("Suspended")
     RETRYING = "retrying", _("Failed, will be retried")
     FAILED = "failed", _("Failed for good")
     LOST = "lost", _("Worker lost")

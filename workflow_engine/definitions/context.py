@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, overload
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, Literal, Never, Protocol, overload
 
 from typing_extensions import TypeVar
 
+from .annotations import AnnotationKey, read_annotation
+
 if TYPE_CHECKING:
     from .stages import Stage
+    from .waits import Answer, Wait
 
 In = TypeVar("In", default=Any)
 Cfg = TypeVar("Cfg", default=None)
 Out = TypeVar("Out", default=Any)
 
+Value = TypeVar("Value")
 Keys = list[str]
+POLL_EVERY, MAX_WAIT = timedelta(seconds=30), timedelta(hours=24)
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _TOKENS = uuid.UUID("6f1b5b0e-6a5e-4f0b-9a2f-3d3f5a2d9c11")
 
@@ -49,6 +54,20 @@ class StageDesk(Protocol):
     def subject(self) -> Any: ...
     def now(self) -> datetime: ...
     def raise_if_cancelled(self) -> None: ...
+    def suspend(
+        self, state: Any, poll_every: timedelta, max_wait: timedelta | None, first_poll_at: datetime | None
+    ) -> Never: ...
+    def wait_for(self, wait: Wait[Any]) -> Any: ...
+    def sleep(self, name: str, until: timedelta | datetime) -> None: ...
+    def recall(self, name: str) -> tuple[Any] | None:
+        """Return what the sub-step has given before, in a tuple; None: it has not been done."""
+        ...
+
+    def remember(self, name: str, value: Any, returns: Any) -> Any:
+        """Keep the sub-step's result, and return it as it will be recalled."""
+        ...
+
+    def on_complete(self, function: Callable[[], Any]) -> None: ...
     @property
     def storage(self) -> StageStorage: ...
 
@@ -158,6 +177,17 @@ class StageContext(Generic[In, Cfg]):
         """Record a number beside the stage's result; the last value of a name counts."""
         self._desk.metric(name, value)
 
+    @overload
+    def annotate(
+        self,
+        key: AnnotationKey[Value],
+        value: Value | None,
+        *,
+        actor: str | None = None,
+        idempotency_key: str | None = None,
+        emit_event: bool = False,
+    ) -> None: ...
+    @overload
     def annotate(
         self,
         key: str,
@@ -166,13 +196,26 @@ class StageContext(Generic[In, Cfg]):
         actor: str | None = None,
         idempotency_key: str | None = None,
         emit_event: bool = False,
+    ) -> None: ...
+    def annotate(
+        self,
+        key: Any,
+        value: Any,
+        *,
+        actor: str | None = None,
+        idempotency_key: str | None = None,
+        emit_event: bool = False,
     ) -> None:
-        """Record a fact about the run. It is stored together with the stage's result, also if the stage fails."""
-        self._desk.annotate(key, value, actor or "", idempotency_key, emit_event)
+        """Record a fact about the run. It is stored together with the stage's result, also if the stage fails.
+
+        ``key`` is text, or a typed key such as ``Decision.OUTCOME``, which refuses values of another type.
+        """
+        name, checked = read_annotation(key, value)
+        self._desk.annotate(name, checked, actor or "", idempotency_key, emit_event)
 
     def annotate_many(
         self,
-        values: Mapping[str, Any],
+        values: Mapping[Any, Any],
         *,
         actor: str | None = None,
         idempotency_key: str | None = None,
@@ -181,11 +224,75 @@ class StageContext(Generic[In, Cfg]):
         """Record several facts at once; None values are left out."""
         for key, value in values.items():
             if value is not None:
-                self._desk.annotate(key, value, actor or "", idempotency_key, emit_event)
+                self.annotate(key, value, actor=actor, idempotency_key=idempotency_key, emit_event=emit_event)
 
     def artifact(self, name: str, data: Any, *, content_type: str | None = None) -> str:
         """Store a file (bytes, str or an open binary file) and return its key; visible once the stage completed."""
         return self._desk.artifact(name, data, content_type)
+
+    def suspend(
+        self,
+        state: Any = None,
+        *,
+        poll_every: timedelta = POLL_EVERY,
+        max_wait: timedelta | None = MAX_WAIT,
+        first_poll_at: datetime | None = None,
+    ) -> Never:
+        """End the attempt and wait for work that goes on elsewhere; ``check_completion`` asks whether it is done.
+
+        Args:
+            state: what the check needs to know, as JSON (or what pydantic writes as JSON).
+            poll_every: time between two checks.
+            max_wait: the stage fails (code ``WAIT_EXPIRED``) when it is not done then; None: no limit.
+            first_poll_at: the first check, aware; default: after ``poll_every``.
+
+        Raises:
+            InvalidPayload: ``state`` cannot be stored as JSON. Final, like every wrong argument.
+            InvalidDefinition: the stage has no completion check.
+        """
+        self._desk.suspend(state, poll_every, max_wait, first_poll_at)
+
+    def wait_for(self, wait: Wait[Answer]) -> Answer:
+        """Return the answer to a declared wait; without one the stage is suspended until it comes.
+
+        After the answer the body runs again from its top, so do what must not be repeated in ``once``. Nothing is
+        occupied meanwhile: no thread, no worker, no message.
+
+        Raises:
+            InvalidDefinition: the wait is not among the stage's ``waits``.
+        """
+        return self._desk.wait_for(wait)  # type: ignore[no-any-return]
+
+    def sleep(self, delta: timedelta, *, name: str = "sleep") -> None:
+        """Wait for seconds or months without holding a worker.
+
+        The due time is stored at the first call; the body runs again from its top then, and later calls of this name
+        return at once. So give each sleep of a body a name of its own.
+        """
+        self._desk.sleep(name, delta)
+
+    def sleep_until(self, when: datetime, *, name: str = "sleep") -> None:
+        """``sleep`` until an aware time; one that has passed is no wait."""
+        self._desk.sleep(name, when)
+
+    def once(self, name: str, function: Callable[[], Value], *, returns: Any = None) -> Value:
+        """Call ``function`` and keep its result; attempts that follow get the result without a call.
+
+        At least once until the result is stored, never again after it. ``name`` is unique in the stage.
+
+        Args:
+            returns: the type of the result, if it is not plain JSON; default: what the function's annotation says.
+        """
+        known = self._desk.recall(name)
+        if known is not None:
+            return _typed(known[0], function, returns)  # type: ignore[no-any-return]
+        return _typed(self._desk.remember(name, function(), returns), function, returns)  # type: ignore[no-any-return]
+
+    def on_complete(self, function: Callable[[], Any]) -> None:
+        """Call ``function()`` inside the transaction that completes the stage: what it writes to the engine's database
+        happens exactly once. If it raises, the attempt fails and nothing is kept.
+        """
+        self._desk.on_complete(function)
 
     def raise_if_cancelled(self) -> None:
         """Raise ``RunCancelledError`` if the run was cancelled or the attempt was lost. Cheap: call it often."""
@@ -207,6 +314,30 @@ class StageContext(Generic[In, Cfg]):
         """``optional`` for ``async def`` bodies."""
         return await _in_thread(self.optional, stage)
 
+    async def asuspend(self, state: Any = None, **options: Any) -> Never:
+        """``suspend`` for ``async def`` bodies."""
+        self.suspend(state, **options)
+
+    async def await_for(self, wait: Wait[Answer]) -> Answer:
+        """``wait_for`` for ``async def`` bodies."""
+        return await _in_thread(self.wait_for, wait)  # type: ignore[no-any-return]
+
+    async def asleep(self, delta: timedelta, *, name: str = "sleep") -> None:
+        """``sleep`` for ``async def`` bodies."""
+        await _in_thread(self._desk.sleep, name, delta)
+
+    async def asleep_until(self, when: datetime, *, name: str = "sleep") -> None:
+        """``sleep_until`` for ``async def`` bodies."""
+        await _in_thread(self._desk.sleep, name, when)
+
+    async def aonce(self, name: str, function: Callable[[], Awaitable[Value]], *, returns: Any = None) -> Value:
+        """``once`` for ``async def`` bodies; ``function`` is ``async`` too."""
+        known = await _in_thread(self._desk.recall, name)
+        value = known[0] if known is not None else None
+        if known is None:
+            value = await _in_thread(self._desk.remember, name, await function(), returns)
+        return _typed(value, function, returns)  # type: ignore[no-any-return]
+
     async def aartifact(self, name: str, data: Any, *, content_type: str | None = None) -> str:
         """``artifact`` for ``async def`` bodies."""
         return str(await _in_thread(self._desk.artifact, name, data, content_type))
@@ -214,6 +345,12 @@ class StageContext(Generic[In, Cfg]):
     async def araise_if_cancelled(self) -> None:
         """``raise_if_cancelled`` for ``async def`` bodies."""
         await _in_thread(self.raise_if_cancelled)
+
+
+def _typed(value: Any, function: Callable[..., Any], returns: Any) -> Any:
+    from .types import read_result
+
+    return read_result(value, function, returns)
 
 
 async def _in_thread(function: Any, *args: Any) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 
 class RunCancelledError(BaseException):
@@ -12,6 +13,31 @@ class RunCancelledError(BaseException):
 
     Not an ``Exception``, so that a body's ``except Exception`` cannot swallow it.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """What a stage waits for from here on.
+
+    Times are spans from the moment of the suspension, or an exact ``wake_at``; None: there is no such time.
+    """
+
+    kind: Literal["poll", "answer", "timer"]
+    name: str = ""
+    # The envelope of what ``ctx.suspend`` was given.
+    state: dict[str, Any] | None = None
+    wake_in: timedelta | None = None
+    wake_at: datetime | None = None
+    max_wait: timedelta | None = None
+    poll_every: timedelta | None = None
+
+
+class StageSuspended(BaseException):
+    """The body has ended for now; it is the engine's own unwinding, so ``except Exception`` cannot swallow it."""
+
+    def __init__(self, suspension: Suspension) -> None:
+        self.suspension = suspension
+        super().__init__(f"the stage waits: {suspension.kind} {suspension.name}".strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +69,8 @@ class Notes:
     metrics: dict[str, float] = field(default_factory=dict)
     artifacts: tuple[ArtifactRef, ...] = ()
     annotations: tuple[AnnotationNote, ...] = ()
+    # Called inside the finishing transaction.
+    on_complete: tuple[Callable[[], Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +103,21 @@ class Failed:
     notes: Notes = Notes()
 
 
-Result = Completed | Failed
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """The body waits for something; its stage is suspended and nothing of it runs meanwhile."""
+
+    suspension: Suspension
+    notes: Notes = Notes()
+
+
+@dataclass(frozen=True, slots=True)
+class StillPending:
+    """A completion check found that the work is not done; None: check again after the stage's interval."""
+
+    next_check_in: timedelta | None
+    notes: Notes = Notes()
+
+
+Result = Completed | Failed | Suspended
+CheckResult = Completed | Failed | StillPending

@@ -17,15 +17,25 @@ class NonRetryableError(Exception):
 class RetryAfter(Exception):
     """Raise it in a body to be tried again after ``delay``; it counts as one attempt of the policy."""
 
-    def __init__(self, delay: timedelta, message: str = "") -> None:
-        if delay < timedelta(0):
-            raise ValueError(f"RetryAfter takes a delay of 0 or more, got {delay!r}")
+    def __init__(self, delay: timedelta | float, message: str = "") -> None:
+        """``delay``: a timedelta or seconds, 0 or more. Raises ``ValueError``."""
+        if _is_number(delay):
+            delay = timedelta(seconds=delay)  # type: ignore[arg-type]
+        if not isinstance(delay, timedelta) or delay < timedelta(0):
+            raise ValueError(f"RetryAfter takes a timedelta or seconds, 0 or more, got {delay!r}")
         self.delay = delay
         super().__init__(message or f"asked to be tried again after {delay.total_seconds():g} s")
 
 
 # Trying again cannot help: the same value would be refused again.
-FINAL_ERRORS = (NonRetryableError, InvalidInput, InvalidOutput, InvalidPayload, MissingStageOutput)
+FINAL_ERRORS = (
+    NonRetryableError,
+    InvalidDefinition,
+    InvalidInput,
+    InvalidOutput,
+    InvalidPayload,
+    MissingStageOutput,
+)
 
 
 @dataclass(frozen=True, slots=True)

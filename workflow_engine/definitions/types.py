@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import math
 import typing
 from collections.abc import Callable, Mapping
@@ -143,6 +144,25 @@ class ConfigType:
             return {item.name for item in dataclasses.fields(self.type)}
         fields = self.type.model_fields
         return set(fields) | {info.alias for info in fields.values() if info.alias}
+
+
+def read_result(value: Any, function: Callable[..., Any], returns: Any) -> Any:
+    """Return the JSON of a sub-step's result as the type that ``returns``, or the function's annotation, names.
+
+    Raises pydantic's ``ValidationError``.
+    """
+    kind = _returned_type(function) if returns is None else returns
+    return value if kind is None else TypeAdapter(kind).validate_json(json.dumps(value))
+
+
+def _returned_type(function: Callable[..., Any]) -> Any:
+    """Return the annotated type of what a function gives; None where there is none, or none that can be read."""
+    try:
+        kind = typing.get_type_hints(function).get("return")
+    except Exception:
+        # Only a hint: the function may be a lambda, a partial, or annotated with names that are local to its caller.
+        return None
+    return None if kind in (None, type(None), Any) else kind
 
 
 @dataclass(frozen=True)

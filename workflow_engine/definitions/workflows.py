@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, Generic, overload
 
@@ -35,6 +36,8 @@ class Group:
 
     number: int
     stages: tuple[AnyStage, ...]
+    # The first stage that fails for good cancels its siblings.
+    fail_fast: bool = False
 
     @property
     def stage_ids(self) -> tuple[str, ...]:
@@ -51,10 +54,14 @@ class Workflow(Generic[In, Out]):
     version: str
     input: DataType = field(repr=False)
     groups: tuple[Group, ...] = field(repr=False)
+    # How long a run may take from its start.
+    timeout: timedelta | None = None
+    # Stages that the plan no longer has, but that old runs may still need.
+    retired: tuple[AnyStage, ...] = ()
 
     @cached_property
     def _by_id(self) -> dict[str, AnyStage]:
-        return {stage.id: stage for stage in self}
+        return {stage.id: stage for stage in (*self, *self.retired)}
 
     def __iter__(self) -> Iterator[AnyStage]:
         return (stage for group in self.groups for stage in group.stages)
@@ -66,13 +73,14 @@ class Workflow(Generic[In, Out]):
     @cached_property
     def loop_stages(self) -> tuple[str, ...]:
         """Stages whose bodies run on an event loop."""
-        return tuple(stage.id for stage in self if stage.runs_on_loop)
+        return tuple(stage.id for stage in self._by_id.values() if stage.runs_on_loop)
 
     def has_stage(self, stage_id: str) -> bool:
+        """Whether this code can execute the stage; one that is retired counts too."""
         return stage_id in self._by_id
 
     def get_stage(self, stage_id: str) -> AnyStage:
-        """Return the stage. Raises ``StageNotFound``, naming the stages there are."""
+        """Return the stage, also one that is retired. Raises ``StageNotFound``, naming the stages there are."""
         try:
             return self._by_id[stage_id]
         except KeyError:
@@ -80,31 +88,46 @@ class Workflow(Generic[In, Out]):
 
     def group_of(self, stage_id: str) -> int:
         """Return the number of the stage's group, from 1. Raises ``StageNotFound``."""
-        self.get_stage(stage_id)
-        return next(group.number for group in self.groups if stage_id in group.stage_ids)
+        for group in self.groups:
+            if stage_id in group.stage_ids:
+                return group.number
+        raise StageNotFound(self.id, stage_id, self.stage_ids)
 
     def stage_number(self, stage_id: str) -> int:
         """Return the stage's position in the workflow, from 1. Raises ``StageNotFound``."""
-        self.get_stage(stage_id)
+        self.group_of(stage_id)
         return self.stage_ids.index(stage_id) + 1
 
     def plan(self) -> dict[str, Any]:
         """Return what a run stores, so that it can go on when the code has changed.
 
-        ``{"version": "1", "fingerprint": "…", "groups": [{"stages": [{"id": "…", "queue": "…"}]}]}``
+        ``{"version": "1", "fingerprint": "…", "groups": [{"stages": [{"id": "…", "queue": "…"}]}]}``, with
+        ``"fail_fast": true`` in a group, ``"when": {condition}`` and ``"waits": [names]`` in a stage and
+        ``"timeout": seconds`` where there is such.
         """
-        groups = [
-            {"stages": [{"id": stage.id, "queue": stage.queue} for stage in group.stages]} for group in self.groups
-        ]
-        return {"version": self.version, "fingerprint": self.fingerprint, "groups": groups}
+        plan: dict[str, Any] = {"version": self.version, "fingerprint": self.fingerprint, "groups": []}
+        for group in self.groups:
+            item: dict[str, Any] = {"stages": [_planned(stage) for stage in group.stages]}
+            if group.fail_fast:
+                item["fail_fast"] = True
+            plan["groups"].append(item)
+        if self.timeout is not None:
+            plan["timeout"] = self.timeout.total_seconds()
+        return plan
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over the groups, the stage ids and the schemas: changes when runs could notice."""
-        shape = {
+        shape: dict[str, Any] = {
             "input": self.input_schema(),
             "groups": [[self._shape(stage) for stage in group.stages] for group in self.groups],
         }
+        if changes := [
+            [group.fail_fast, [_planned(stage) for stage in group.stages]]
+            for group in self.groups
+            if group.fail_fast or any(stage.when is not None or stage.waits for stage in group.stages)
+        ]:
+            shape["also"] = changes
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -192,19 +215,32 @@ class WorkflowBuilder(Generic[In, Out]):
     version: str
     input: DataType
     groups: tuple[Group, ...] = ()
+    timeout: timedelta | None = None
+    retired_stages: tuple[AnyStage, ...] = ()
 
     def pipe(self, stage: Stage[Any, Any, Out2]) -> WorkflowBuilder[In, Out2]:
         """Add a stage that starts when the group before it is done and gets that group's output."""
         return self._add((stage,))
 
-    def parallel(self, *stages: AnyStage) -> WorkflowBuilder[In, dict[str, Any]]:
+    def parallel(self, *stages: AnyStage, fail_fast: bool = False) -> WorkflowBuilder[In, dict[str, Any]]:
         """Add stages that may run at the same time; all get the same input.
 
-        The next group gets their outputs as a mapping: stage id with ``-`` as ``_`` -> output.
+        The next group gets their outputs as a mapping: stage id with ``-`` as ``_`` -> output. If one fails for good,
+        the others come to their end before the run fails; with ``fail_fast`` they are cancelled.
         """
         if not stages:
             raise InvalidDefinition(f"Workflow {self.id!r}: parallel() needs at least one stage.")
-        return self._add(stages)
+        return self._add(stages, fail_fast=fail_fast)
+
+    def retired(self, *stages: AnyStage) -> WorkflowBuilder[In, Out]:
+        """Keep stages that are no longer in the plan executable, for runs that were created when they were."""
+        planned = {stage.id for group in self.groups for stage in group.stages}
+        for stage in stages:
+            if not isinstance(stage, Stage):
+                raise InvalidDefinition(f"Workflow {self.id!r}: {stage!r} is not a stage.")
+            if stage.id in planned or stage.id in {one.id for one in self.retired_stages}:
+                raise InvalidDefinition(f"Workflow {self.id!r}: stage {stage.id!r} is there twice.")
+        return replace(self, retired_stages=(*self.retired_stages, *stages))
 
     def build(self) -> Workflow[In, Out]:
         """Return the frozen workflow. Raises ``InvalidDefinition`` if it has no stages."""
@@ -217,15 +253,20 @@ class WorkflowBuilder(Generic[In, Out]):
             version=self.version,
             input=self.input,
             groups=self.groups,
+            timeout=self.timeout,
+            retired=self.retired_stages,
         )
 
-    def _add(self, stages: tuple[AnyStage, ...]) -> WorkflowBuilder[In, Any]:
+    def _add(self, stages: tuple[AnyStage, ...], *, fail_fast: bool = False) -> WorkflowBuilder[In, Any]:
         earlier = [stage.id for group in self.groups for stage in group.stages]
         siblings: dict[str, str] = {}
         for stage in stages:
             self._check(stage, earlier, siblings, [item.id for item in stages if isinstance(item, Stage)])
             siblings[stage.key] = stage.id
-        group = Group(number=len(self.groups) + 1, stages=tuple(stages))
+        retired = {stage.id for stage in self.retired_stages}
+        if again := [stage.id for stage in stages if stage.id in retired]:
+            raise InvalidDefinition(f"Workflow {self.id!r}: stage {again[0]!r} is retired and in the plan.")
+        group = Group(number=len(self.groups) + 1, stages=tuple(stages), fail_fast=fail_fast)
         return replace(self, groups=(*self.groups, group))
 
     def _check(self, stage: Any, earlier: list[str], siblings: dict[str, str], group: list[str]) -> None:
@@ -241,22 +282,61 @@ class WorkflowBuilder(Generic[In, Out]):
                 f"{where}: stage {stage.id!r} depends on {', '.join(map(repr, missing))}, which no earlier group "
                 f"has{hint}. Earlier stages: {', '.join(map(repr, earlier)) or 'none'}."
             )
+        unknown = sorted(stage.when.stages - set(earlier)) if stage.when is not None else []
+        if unknown:
+            raise InvalidDefinition(
+                f"{where}: the condition of stage {stage.id!r} ({stage.when}) reads the output of {unknown[0]!r}, "
+                f"which no earlier group has. Earlier stages: {', '.join(map(repr, earlier)) or 'none'}."
+            )
+
+
+def _planned(stage: AnyStage) -> dict[str, Any]:
+    item: dict[str, Any] = {"id": stage.id, "queue": stage.queue}
+    if stage.when is not None:
+        item["when"] = stage.when.data
+    if stage.waits:
+        item["waits"] = [wait.name for wait in stage.waits]
+    return item
 
 
 @overload
 def define_workflow(
-    id: str, *, name: str = "", description: str = "", input: None = None, version: str = "1"
+    id: str,
+    *,
+    name: str = "",
+    description: str = "",
+    input: None = None,
+    version: str = "1",
+    timeout: timedelta | None = None,
 ) -> WorkflowBuilder[None, None]: ...
 @overload
 def define_workflow(
-    id: str, *, name: str = "", description: str = "", input: type[In], version: str = "1"
+    id: str,
+    *,
+    name: str = "",
+    description: str = "",
+    input: type[In],
+    version: str = "1",
+    timeout: timedelta | None = None,
 ) -> WorkflowBuilder[In, None]: ...
 @overload
 def define_workflow(
-    id: str, *, name: str = "", description: str = "", input: Any, version: str = "1"
+    id: str,
+    *,
+    name: str = "",
+    description: str = "",
+    input: Any,
+    version: str = "1",
+    timeout: timedelta | None = None,
 ) -> WorkflowBuilder[Any, None]: ...
 def define_workflow(
-    id: str, *, name: str = "", description: str = "", input: Any = None, version: str = "1"
+    id: str,
+    *,
+    name: str = "",
+    description: str = "",
+    input: Any = None,
+    version: str = "1",
+    timeout: timedelta | None = None,
 ) -> WorkflowBuilder[Any, Any]:
     """Start the definition of a workflow.
 
@@ -264,6 +344,7 @@ def define_workflow(
         id: lower-case words of letters and digits, joined by ``-``.
         input: the type of a run's input, anything that survives JSON through pydantic; None: it takes none.
         version: yours to count; stored with each run.
+        timeout: how long a run may take from its start; then it fails (code ``RUN_TIMEOUT``).
 
     Raises:
         InvalidDefinition: an argument is wrong; the text names it and the fix.
@@ -271,6 +352,8 @@ def define_workflow(
     check_id("Workflow", id)
     if not isinstance(version, str) or not version or len(version) > 50:
         raise InvalidDefinition(f"Workflow {id!r}: version must be a string of 1 to 50 characters, got {version!r}.")
+    if timeout is not None and not (isinstance(timeout, timedelta) and timeout > timedelta(0)):
+        raise InvalidDefinition(f"Workflow {id!r}: timeout must be a timedelta above 0, got {timeout!r}.")
     data = DataType(None if input is type(None) else input, f"Workflow {id!r} (input)")
     if data.type is not None:
         _ = data.adapter
@@ -280,4 +363,5 @@ def define_workflow(
         description=description,
         version=version,
         input=data,
+        timeout=timeout,
     )

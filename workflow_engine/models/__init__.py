@@ -5,7 +5,9 @@ from .artifacts import WorkflowArtifact
 from .attempts import StageAttempt
 from .idempotency import IdempotencyKey
 from .logs import LogLevel, WorkflowLog
+from .memos import StageMemo
 from .outbox import OutboxEvent
+from .pauses import Pause
 from .runs import RunData, WorkflowRun
 from .stage_runs import NOT_AN_ITEM, StageRun
 from .workers import WorkerHeartbeat
@@ -15,8 +17,10 @@ __all__ = [
     "IdempotencyKey",
     "LogLevel",
     "OutboxEvent",
+    "Pause",
     "RunData",
     "StageAttempt",
+    "StageMemo",
     "StageRun",
     "WorkerHeartbeat",
     "WorkflowAnnotation",

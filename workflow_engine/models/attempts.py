@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from workflow_engine.statuses import AttemptOutcome
+from workflow_engine.statuses import AttemptKind, AttemptOutcome
 
 from .runs import WorkflowRun
 from .stage_runs import StageRun
@@ -24,6 +24,9 @@ class StageAttempt(models.Model):
     attempt = models.PositiveIntegerField(_("attempt"))
     token = models.PositiveBigIntegerField()
     worker = models.UUIDField(_("worker"), null=True)
+    kind = models.CharField(
+        _("kind"), max_length=8, choices=AttemptKind, default=AttemptKind.BODY, db_default=AttemptKind.BODY
+    )
     outcome = models.CharField(_("outcome"), max_length=16, choices=AttemptOutcome)
     started_at = models.DateTimeField(_("started at"), null=True)
     finished_at = models.DateTimeField(_("finished at"))

@@ -71,6 +71,13 @@ class WorkflowRun(models.Model):
     started_at = models.DateTimeField(_("started at"), null=True)
     finished_at = models.DateTimeField(_("finished at"), null=True)
     paused_at = models.DateTimeField(_("paused at"), null=True)
+    # The end of the workflow's timeout; only while it runs.
+    deadline_at = models.DateTimeField(_("deadline"), null=True)
+    # Since when no living worker knows its workflow.
+    unknown_since = models.DateTimeField(null=True, editable=False)
+    # Sums of the metrics ``cost`` and ``tokens`` of its current stages.
+    total_cost = models.FloatField(_("total cost"), default=0, db_default=0)
+    total_tokens = models.BigIntegerField(_("total tokens"), default=0, db_default=0)
     error = models.JSONField(_("error"), null=True)
     subject_type = models.ForeignKey(
         ContentType, on_delete=models.SET_NULL, null=True, db_constraint=False, db_index=False, related_name="+"
@@ -93,7 +100,12 @@ class WorkflowRun(models.Model):
         verbose_name = _("run")
         verbose_name_plural = _("runs")
         default_permissions = ("view", "add")
-        permissions = (("cancel_workflowrun", "Can cancel runs"), ("view_payload", "Can see inputs and outputs"))
+        permissions = (
+            ("cancel_workflowrun", "Can cancel runs"),
+            ("rerun_workflowrun", "Can rerun runs"),
+            ("pause_workflowrun", "Can pause and resume runs, workflows and queues"),
+            ("view_payload", "Can see inputs and outputs"),
+        )
         constraints = (
             models.CheckConstraint(condition=Q(status__in=RunStatus.values), name="wfe_run_status_known"),
             models.CheckConstraint(condition=Q(priority__lte=10), name="wfe_run_priority_0_to_10"),
@@ -116,6 +128,11 @@ class WorkflowRun(models.Model):
             ),
             # Janitors and "what is going on": the runs that live.
             models.Index(fields=["started_at"], condition=Q(status=RunStatus.RUNNING), name="wfe_run_running"),
+            models.Index(
+                fields=["deadline_at"],
+                condition=Q(status=RunStatus.RUNNING, deadline_at__isnull=False),
+                name="wfe_run_deadline",
+            ),
             models.Index(fields=["workflow", "-id"], name="wfe_run_workflow"),
             models.Index(
                 fields=["subject_type", "subject_id"],

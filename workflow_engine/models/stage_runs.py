@@ -12,7 +12,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.utils.translation import gettext_lazy as _
 
 from workflow_engine.ids import uuid7
-from workflow_engine.statuses import FINISHED_STAGE, OPEN_STAGE, UNFINISHED_STAGE, RunStatus, StageStatus
+from workflow_engine.statuses import FINISHED_STAGE, OPEN_STAGE, UNFINISHED_STAGE, RunStatus, StageStatus, WaitKind
 
 from .base import lock_rows, rank
 from .compiled import padded, rows_of
@@ -179,6 +179,20 @@ class StageRun(models.Model):
     error = models.JSONField(_("error"), null=True)
     metrics = models.JSONField(_("metrics"), null=True)
     progress = models.JSONField(_("progress"), null=True)
+    # What a suspended stage waits for (``WaitKind``): the name of the wait or timer, since and until when.
+    wait_kind = models.CharField(_("waits for"), max_length=8, choices=WaitKind, default="", db_default="")
+    wait_name = models.CharField(_("name of the wait"), max_length=100, default="", db_default="")
+    suspended_at = models.DateTimeField(_("suspended at"), null=True)
+    wait_until = models.DateTimeField(_("waits until"), null=True)
+    # When something is due for it: the next check, the end of the timer, the deadline; None: only an answer helps.
+    wake_at = models.DateTimeField(_("wakes at"), null=True)
+    # What ``ctx.suspend`` was given, as an envelope; the seconds between two checks; checks made and failed.
+    state = models.JSONField(null=True, editable=False)
+    poll_every = models.FloatField(null=True, editable=False)
+    polls = models.PositiveIntegerField(_("checks"), default=0, db_default=0)
+    check_errors = models.PositiveIntegerField(_("failed checks"), default=0, db_default=0)
+    # Since when no living worker knows the stage.
+    unknown_since = models.DateTimeField(null=True, editable=False)
 
     objects = StageRunQuerySet.as_manager()
 
@@ -186,6 +200,7 @@ class StageRun(models.Model):
         verbose_name = _("stage run")
         verbose_name_plural = _("stage runs")
         default_permissions = ("view",)
+        permissions = (("answer_stagerun", "Can answer waiting stages"),)
         constraints = (
             models.UniqueConstraint(fields=["run", "stage", "map_index", "generation"], name="wfe_stage_once"),
             models.CheckConstraint(condition=Q(status__in=StageStatus.values), name="wfe_stage_status_known"),
@@ -197,6 +212,11 @@ class StageRun(models.Model):
                 condition=Q(status__in=FINISHED_STAGE, finished_at__isnull=False)
                 | Q(status__in=OPEN_STAGE, finished_at__isnull=True),
                 name="wfe_stage_finished_has_time",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=StageStatus.SUSPENDED)
+                | Q(wait_kind__in=WaitKind.values, suspended_at__isnull=False),
+                name="wfe_stage_suspended_has_wait",
             ),
         )
         indexes = (
@@ -214,6 +234,17 @@ class StageRun(models.Model):
             ),
             # Beats, drains and the reaper: what runs, by worker.
             models.Index(fields=["worker"], condition=Q(status=StageStatus.RUNNING), name="wfe_stage_running"),
+            # Suspended stages by the time at which something is due for them; and those that are being checked.
+            models.Index(
+                fields=["wake_at"],
+                condition=Q(status=StageStatus.SUSPENDED, wake_at__isnull=False),
+                name="wfe_stage_wake",
+            ),
+            models.Index(
+                fields=["worker"],
+                condition=Q(status=StageStatus.SUSPENDED, worker__isnull=False),
+                name="wfe_stage_checking",
+            ),
         )
 
     def __str__(self) -> str:

@@ -17,6 +17,10 @@ _PLAIN_INDEXES = {
     "wfe_stage_next_plain": ("workflow_engine_stagerun", "status, due_at"),
     "wfe_stage_running_plain": ("workflow_engine_stagerun", "worker, status"),
 }
+_PLAIN_INDEXES_OF_WAITS = {
+    "wfe_stage_wake_plain": ("workflow_engine_stagerun", "status, wake_at"),
+    "wfe_run_deadline_plain": ("workflow_engine_workflowrun", "status, deadline_at"),
+}
 
 
 def tune(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
@@ -36,4 +40,18 @@ def untune(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
             schema_editor.execute(f"ALTER TABLE {table} RESET (fillfactor)")
     elif schema_editor.connection.vendor == "mysql":
         for name, (table, _) in _PLAIN_INDEXES.items():
+            schema_editor.execute(f"DROP INDEX {name} ON {table}")
+
+
+def tune_waits(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Set what the tables of suspended stages need besides."""
+    if schema_editor.connection.vendor == "mysql":
+        for name, (table, columns) in _PLAIN_INDEXES_OF_WAITS.items():
+            schema_editor.execute(f"CREATE INDEX {name} ON {table} ({columns})")
+
+
+def untune_waits(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Undo ``tune_waits``."""
+    if schema_editor.connection.vendor == "mysql":
+        for name, (table, _) in _PLAIN_INDEXES_OF_WAITS.items():
             schema_editor.execute(f"DROP INDEX {name} ON {table}")

@@ -23,8 +23,11 @@ class WorkerHeartbeat(models.Model):
     version = models.CharField(_("engine version"), max_length=50)
     queues = models.JSONField(_("queues"), null=True)
     workflows = models.JSONField(_("workflows"), default=list)
+    # Workflow id -> ids of its stages, as this process's code has them.
+    stages = models.JSONField(_("stages"), default=dict)
     slots = models.PositiveSmallIntegerField(_("slots"))
     running = models.PositiveSmallIntegerField(_("running"), default=0)
+    checking = models.PositiveSmallIntegerField(_("checks under way"), default=0, db_default=0)
     zombies = models.PositiveSmallIntegerField(_("zombie threads"), default=0)
     started_at = models.DateTimeField(_("started at"))
     beat_at = models.DateTimeField(_("last beat"))

@@ -1,0 +1,81 @@
+"""Typed keys of annotations: facts about runs that many projects record, under the same names and types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from workflow_engine.errors import FieldError, InvalidInput, field_errors
+
+Value = TypeVar("Value")
+MAX_KEY_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class AnnotationKey(Generic[Value]):
+    """A key whose values have one type. Names are lower-case and dotted; give your own a prefix."""
+
+    name: str
+    type: Any
+    description: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.type)
+
+    def check(self, value: Any) -> Any:
+        """Return the value as JSON. Raises ``InvalidInput``; the value is never repeated in it."""
+        try:
+            return self.adapter.dump_python(self.adapter.validate_python(value), mode="json")
+        except ValidationError as error:
+            raise InvalidInput(f"the annotation {self.name!r}", field_errors(error)) from error
+
+
+def read_annotation(key: Any, value: Any) -> tuple[str, Any]:
+    """Return the name of a key and its value as JSON. Raises ``InvalidInput``."""
+    if isinstance(key, AnnotationKey):
+        return key.name, None if value is None else key.check(value)
+    if isinstance(key, str):
+        return key, value
+    raise InvalidInput("an annotation", [FieldError("key", f"must be text or an AnnotationKey, got {key!r}"[:300])])
+
+
+class Trigger:
+    """Why a run exists."""
+
+    SOURCE = AnnotationKey[str]("trigger.source", str, "what started it: a user, a schedule, a webhook")
+    PARENT_RUN_ID = AnnotationKey[str]("trigger.parent_run_id", str, "the run that started it")
+    REASON = AnnotationKey[str]("trigger.reason", str)
+    ACTOR_KIND = AnnotationKey[str]("trigger.actor.kind", str, "user, system, model")
+    ACTOR_ID = AnnotationKey[str]("trigger.actor.id", str)
+
+
+class Decision:
+    """What was decided, and how."""
+
+    OUTCOME = AnnotationKey[str]("decision.outcome", str)
+    RATIONALE = AnnotationKey[str]("decision.rationale", str)
+    CONFIDENCE = AnnotationKey[float]("decision.confidence", float, "0 to 1")
+    ALTERNATIVES = AnnotationKey["list[str]"]("decision.alternatives", list[str])
+    USED_FALLBACK = AnnotationKey[bool]("decision.used_fallback", bool)
+
+
+class Approval:
+    """Who has approved."""
+
+    APPROVERS = AnnotationKey["list[str]"]("approval.approvers", list[str], "always a list")
+    TIMESTAMP = AnnotationKey[str]("approval.timestamp", str, "ISO 8601")
+    POLICY_VERSION = AnnotationKey[str]("approval.policy.version", str)
+
+
+class Revision:
+    """Of which earlier run this one is a revision."""
+
+    PREVIOUS_RUN_ID = AnnotationKey[str]("revision.previous_run_id", str)
+    REASON = AnnotationKey[str]("revision.reason", str)
