@@ -41,6 +41,7 @@ class NewStage:
     failures: int = 0
     crashes: int = 0
     started_at: datetime | None = None
+    conditional: bool = False
 
     @property
     def pk(self) -> uuid.UUID:
@@ -81,6 +82,7 @@ def new_stages(run: WorkflowRun, number: int, now: datetime | None) -> list[NewS
             # The run's own place: runs that began earlier end earlier.
             rank_at=now and run.rank_at,
             config=run.data.config_of(item["id"]),
+            conditional="when" in item,
         )
         for place, item in enumerate(stages, start=1)
     ]

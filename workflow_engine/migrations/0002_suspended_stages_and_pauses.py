@@ -109,6 +109,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="stagerun",
+            name="conditional",
+            field=models.BooleanField(db_default=False, default=False, editable=False),
+        ),
+        migrations.AddField(
+            model_name="stagerun",
             name="poll_every",
             field=models.FloatField(editable=False, null=True),
         ),

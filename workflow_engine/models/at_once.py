@@ -22,7 +22,7 @@ _ENDED = (
 )
 _NEXT = (
     "run_id uuid, id uuid, stage text, group_number smallint, stage_number smallint, queue text, status text, "
-    "attempt integer, token bigint, worker uuid, alone boolean, config jsonb"
+    "attempt integer, token bigint, worker uuid, alone boolean, conditional boolean, config jsonb"
 )
 _EVENT = "run_id uuid, number integer, type text, payload jsonb"
 
@@ -66,9 +66,10 @@ attempts AS (
         now - elapsed * INTERVAL '1 second', now, '', '', '', '' FROM done),
 following AS (
     INSERT INTO {stage} (id, run_id, stage, group_number, stage_number, map_index, generation, queue, priority, status,
-        due_at, rank_at, attempt, token, worker, alone, suspect, failures, crashes, started_at, config)
+        due_at, rank_at, attempt, token, worker, alone, suspect, failures, crashes, conditional, started_at, config)
     SELECT v.id, v.run_id, v.stage, group_number, stage_number, -1, done.generation, queue, priority, v.status,
-        now, rank_at, attempt, token, worker, alone, FALSE, 0, 0, CASE WHEN worker IS NOT NULL THEN now END, config
+        now, rank_at, attempt, token, worker, alone, FALSE, 0, 0, conditional,
+        CASE WHEN worker IS NOT NULL THEN now END, config
     FROM jsonb_to_recordset(%s::jsonb) AS v({_NEXT}) JOIN done ON done.run_id = v.run_id),
 events AS (
     INSERT INTO {event} (run_id, sequence, generation, type, payload, causation_id, occurred_at)

@@ -19,6 +19,7 @@ from .compiled import padded, rows_of
 from .guarded import change_guarded
 from .payloads import Envelope
 from .runs import DEFAULT_PRIORITY, WorkflowRun
+from .suspensions import Suspendable, SuspendedRows
 from .workers import WorkerHeartbeat
 
 NOT_AN_ITEM = -1
@@ -42,10 +43,11 @@ _SMALL = (
     "suspect",
     "failures",
     "crashes",
+    "conditional",
 )
 
 
-class StageRunQuerySet(models.QuerySet["StageRun"]):
+class StageRunQuerySet(SuspendedRows):
     """Reads of stage runs, and the guarded changes of several rows at once."""
 
     def current(self) -> StageRunQuerySet:
@@ -70,9 +72,14 @@ class StageRunQuerySet(models.QuerySet["StageRun"]):
         )
 
     def orphaned(self, alive_after: Any) -> StageRunQuerySet:
-        """Running stages of workers whose lease was over at ``alive_after`` (or who left no row at all)."""
+        """Stages that run, or are checked, by workers whose lease was over at ``alive_after`` (or who left no row)."""
         alive = WorkerHeartbeat.objects.using(self.db).filter(pk=OuterRef("worker"), lease_until__gte=alive_after)
-        return self.filter(status=StageStatus.RUNNING).exclude(Exists(alive))
+        return self.held().exclude(Exists(alive))
+
+    def held(self) -> StageRunQuerySet:
+        """Stages that a worker holds: their body runs, or the completion of what it began is being checked."""
+        checked = Q(status=StageStatus.SUSPENDED, worker__isnull=False)
+        return self.filter(Q(status=StageStatus.RUNNING) | checked)
 
     def show_progress(self, pk: uuid.UUID, token: int, progress: dict[str, Any]) -> bool | None:
         """Replace the progress of an attempt; False if its token is void, None if somebody holds its row just now."""
@@ -146,7 +153,7 @@ class StageRunQuerySet(models.QuerySet["StageRun"]):
         )
 
 
-class StageRun(models.Model):
+class StageRun(Suspendable):
     """One unit of work of a run. Only the engine's commands change it."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -170,6 +177,8 @@ class StageRun(models.Model):
     alone = models.BooleanField(default=False, editable=False)
     # It ran when a process with several stages died, so it runs alone from now on.
     suspect = models.BooleanField(_("suspect"), default=False)
+    # Its plan has a condition for it, which is decided before its first attempt.
+    conditional = models.BooleanField(default=False, db_default=False, editable=False)
     failures = models.PositiveIntegerField(_("failures"), default=0)
     crashes = models.PositiveIntegerField(_("crashes"), default=0)
     started_at = models.DateTimeField(_("started at"), null=True)
@@ -311,6 +320,14 @@ class StageRun(models.Model):
             rank_at=rank(due_at, self.priority),
             **columns,
         )
+
+    def skip(self, *, at: Any) -> bool:
+        """PENDING → SKIPPED: its condition does not hold."""
+        return self._change(StageStatus.PENDING, status=StageStatus.SKIPPED, finished_at=at)
+
+    def refuse(self, *, at: Any, error: dict[str, Any]) -> bool:
+        """PENDING → FAILED: it can never start."""
+        return self._change(StageStatus.PENDING, status=StageStatus.FAILED, finished_at=at, error=error)
 
     def defer(self, *, due_at: Any) -> bool:
         """PENDING stays PENDING, but is not due before ``due_at``; spends nothing."""
