@@ -6,14 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bootstrap import acancel_run, acreate_run, cancel_run, create_run
+    from .bootstrap import aanswer_stage, acancel_run, acreate_run, answer_stage, cancel_run, create_run
     from .definitions import (
+        AnnotationKey,
+        Approval,
+        Completion,
+        Decision,
         NonRetryableError,
+        Output,
         Retry,
         RetryAfter,
+        Revision,
         RunCancelledError,
         Stage,
         StageContext,
+        Trigger,
+        Wait,
         Workflow,
         define_workflow,
         get_workflow,
@@ -26,25 +34,36 @@ if TYPE_CHECKING:
 # Django imports this package before its apps are ready, so models must not load with it.
 _HOMES = {
     "workflow_engine.definitions": (
-        "NonRetryableError Retry RetryAfter RunCancelledError Stage StageContext Workflow define_workflow get_workflow "
-        "register registered_workflows stage"
+        "AnnotationKey Approval Completion Decision NonRetryableError Output Retry RetryAfter Revision "
+        "RunCancelledError Stage StageContext Trigger Wait Workflow define_workflow get_workflow register "
+        "registered_workflows stage"
     ),
-    "workflow_engine.bootstrap": "acancel_run acreate_run cancel_run create_run",
+    "workflow_engine.bootstrap": "aanswer_stage acancel_run acreate_run answer_stage cancel_run create_run",
     "workflow_engine.hosts.wait": "RunResult run_and_wait",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "AnnotationKey",
+    "Approval",
+    "Completion",
+    "Decision",
     "NonRetryableError",
+    "Output",
     "Retry",
     "RetryAfter",
+    "Revision",
     "RunCancelledError",
     "RunResult",
     "Stage",
     "StageContext",
+    "Trigger",
+    "Wait",
     "Workflow",
+    "aanswer_stage",
     "acancel_run",
     "acreate_run",
+    "answer_stage",
     "cancel_run",
     "create_run",
     "define_workflow",

@@ -19,10 +19,10 @@ from django.utils.module_loading import import_string
 
 from workflow_engine.blobs.storage import StorageBlobStore
 from workflow_engine.conf import NAME, get_setting, transport_name
-from workflow_engine.definitions import Workflow
+from workflow_engine.definitions import Stage, Wait, Workflow
 from workflow_engine.errors import FieldError, InvalidInput, RunNotFound
 from workflow_engine.kernel import Kernel, create_kernel
-from workflow_engine.kernel.commands import CancelRun, CreateRun
+from workflow_engine.kernel.commands import AnswerStage, CancelRun, CreateRun
 from workflow_engine.kernel.ports import JobTransport, Limits
 from workflow_engine.models import WorkflowRun
 from workflow_engine.models.base import DbNow
@@ -176,6 +176,48 @@ def cancel_run(run: WorkflowRun | uuid.UUID | str, *, reason: str = "", actor: A
     """Cancel a run; False if it had already ended. Joins the caller's transaction. Raises ``RunNotFound``."""
     command = CancelRun(run_id=run_id_of(run), reason=reason, actor=actor_name(actor))
     return get_kernel().dispatch(command).cancelled
+
+
+def answer_stage(
+    run: WorkflowRun | uuid.UUID | str,
+    stage: Stage[Any, Any, Any] | str,
+    data: Any,
+    *,
+    wait: Wait[Any] | str | None = None,
+    item: int | None = None,
+    actor: Any = None,
+    idempotency_key: str | None = None,
+) -> bool:
+    """Give a waiting stage its answer; False if this idempotency key did it before. Joins the caller's transaction.
+
+    Args:
+        data: what the declared ``Wait`` takes: a value of its type, or what pydantic makes one of.
+        wait: the wait or its name; None: the one for which the stage waits now.
+        item: index of the item, for a stage that is mapped over a list.
+        actor: who answers, a user or text.
+
+    Raises:
+        RunNotFound, StageNotFound, NotWaiting, AlreadyAnswered: nothing was written.
+        InvalidInput: the answer does not fit; every field that is wrong is named, and nothing was written.
+        DatabaseConflict: inside your transaction: repeat it.
+    """
+    command = AnswerStage(
+        run_id=run_id_of(run),
+        stage_id=stage if isinstance(stage, str) else stage.id,
+        data=data,
+        wait=wait.name if isinstance(wait, Wait) else wait,
+        item=item,
+        actor=actor_name(actor),
+        idempotency_key=idempotency_key,
+    )
+    return get_kernel().dispatch(command).answered
+
+
+async def aanswer_stage(
+    run: WorkflowRun | uuid.UUID | str, stage: Stage[Any, Any, Any] | str, data: Any, **options: Any
+) -> bool:
+    """``answer_stage`` in a transaction of its own, for async code."""
+    return await sync_to_async(answer_stage, thread_sensitive=False)(run, stage, data, **options)
 
 
 async def acreate_run(workflow: Workflow[Any, Any] | str, input: Any = None, **options: Any) -> WorkflowRun:

@@ -41,6 +41,8 @@ DEFAULTS: dict[str, Any] = {
     "WORKER_THREADS": 8,
     # `async def` stages at the same time on a worker's event loop, besides those in its threads.
     "WORKER_ASYNC_STAGES": 1000,
+    # Completion checks of suspended stages at the same time in a worker, besides its stages.
+    "WORKER_CHECKS": 8,
     # How long a draining worker waits for the bodies it runs.
     "GRACE_SECONDS": 30,
     "PLUGINS": [],
@@ -61,6 +63,7 @@ POSITIVE = {
     "MAX_EVENT_TRIES",
     "WORKER_THREADS",
     "WORKER_ASYNC_STAGES",
+    "WORKER_CHECKS",
     "MAX_PAYLOAD_BYTES",
     "MAX_MAP_ITEMS",
     "MAX_PARALLEL",
@@ -78,6 +81,7 @@ WHOLE = {
     "MAX_EVENT_TRIES",
     "WORKER_THREADS",
     "WORKER_ASYNC_STAGES",
+    "WORKER_CHECKS",
     "MAX_PAYLOAD_BYTES",
     "INLINE_PAYLOAD_BYTES",
 }

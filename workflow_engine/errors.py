@@ -9,7 +9,10 @@
     ├── InvalidInput  InvalidConfig  InvalidOutput
     ├── InvalidPayload              a value that cannot be stored as JSON and read back
     │   └── PayloadTooLarge
-    ├── InvalidTransition  StaleLease  MissingStageOutput  BlobNotFound
+    ├── InvalidTransition           the run or stage is in a status that a command cannot leave
+    │   ├── NotWaiting              the stage does not wait for this answer
+    │   └── AlreadyAnswered         somebody else was quicker
+    ├── StaleLease  MissingStageOutput  BlobNotFound
     ├── ProcessDied                 the process of a stage with isolation="process" died
     ├── IdempotencyConflict  IdempotencyInProgress
     ├── WaitTimeout
@@ -149,6 +152,26 @@ class InvalidTransition(WorkflowEngineError):
     """The run or stage is in a status that this command cannot leave."""
 
     code = "INVALID_TRANSITION"
+
+
+class NotWaiting(InvalidTransition):
+    """The stage does not wait for this answer, or not any more."""
+
+    code = "NOT_WAITING"
+
+    def __init__(self, stage_id: str, why: str) -> None:
+        self.stage_id = stage_id
+        super().__init__(f"Stage {stage_id!r} does not wait for this answer: {why}.")
+
+
+class AlreadyAnswered(InvalidTransition):
+    """The wait has its answer; the first one counts."""
+
+    code = "ALREADY_ANSWERED"
+
+    def __init__(self, stage_id: str, wait: str) -> None:
+        self.stage_id, self.wait = stage_id, wait
+        super().__init__(f"The wait {wait!r} of stage {stage_id!r} is answered already; the first answer counts.")
 
 
 class StaleLease(WorkflowEngineError):

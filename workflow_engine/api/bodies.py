@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, Str
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
-from workflow_engine.kernel.commands.create_run import MAX_KEY_LENGTH
+from workflow_engine.kernel.idempotency import MAX_KEY_LENGTH
 from workflow_engine.models.runs import DEFAULT_PRIORITY
 
 

@@ -9,7 +9,16 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from workflow_engine.definitions.context import StageContext, StageFacts
-from workflow_engine.definitions.results import Completed, Failed, Notes, RunCancelledError, StageError
+from workflow_engine.definitions.results import (
+    Completed,
+    Failed,
+    Notes,
+    Result,
+    RunCancelledError,
+    StageError,
+    StageSuspended,
+    Suspended,
+)
 from workflow_engine.definitions.retry import Retry
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.errors import InvalidConfig, InvalidInput, InvalidOutput, WorkflowEngineError, field_errors
@@ -77,6 +86,16 @@ class Attempt:
         what = f"the output of stage {self.stage.id!r}"
         envelope = pack(data, lambda digest: f"{root}output-{digest}.json", blobs, self._ports.limits, what)
         return Completed(envelope, self._desk.notes())
+
+    def ended_by(self, error: BaseException) -> Result:
+        """Say what an attempt came to that ended by an exception: it waits, or it failed."""
+        if isinstance(error, StageSuspended):
+            return Suspended(error.suspension, self._desk.notes())
+        return self.failed(error)
+
+    def notes(self) -> Notes:
+        """Return what the body has left so far."""
+        return self._desk.notes()
 
     def failed(self, error: BaseException) -> Failed:
         """Say why the attempt failed, and whether and when there is another one."""

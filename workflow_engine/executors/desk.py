@@ -8,12 +8,14 @@ import mimetypes
 import threading
 import time
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, Never
 
 from workflow_engine.definitions.context import Level
 from workflow_engine.definitions.results import AnnotationNote, ArtifactRef, Notes
 from workflow_engine.definitions.stages import Stage
+from workflow_engine.definitions.waits import Wait
 from workflow_engine.errors import FieldError, InvalidInput, MissingStageOutput
 from workflow_engine.kernel import points
 from workflow_engine.kernel.commands.annotate import check_annotation
@@ -27,6 +29,7 @@ from workflow_engine.statuses import DONE_STAGE, StageStatus
 from .held import Held
 from .recorder import Recorder
 from .storage import ScopedStorage, attempt_root
+from .waiting import Waiting
 
 # raise_if_cancelled asks the database at most this often.
 CANCEL_CHECK_SECONDS = 0.5
@@ -44,6 +47,24 @@ class Desk:
         self._annotations: list[AnnotationNote] = []
         self._outputs: dict[str, Any] = {}
         self._asked_at = time.monotonic()
+
+    @cached_property
+    def _waiting(self) -> Waiting:
+        return Waiting(self._ports, self._held.stage)
+
+    def suspend(
+        self, state: Any, poll_every: timedelta, max_wait: timedelta | None, first_poll_at: datetime | None
+    ) -> Never:
+        self._held.check()
+        self._waiting.suspend(state, poll_every, max_wait, first_poll_at)
+
+    def wait_for(self, wait: Wait[Any]) -> Any:
+        self._held.check()
+        return self._waiting.wait_for(wait)
+
+    def sleep(self, name: str, until: timedelta | datetime) -> None:
+        self._held.check()
+        self._waiting.sleep(name, until)
 
     def notes(self) -> Notes:
         with self._lock:

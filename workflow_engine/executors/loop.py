@@ -201,7 +201,7 @@ class LoopExecutor:
         if job.over is not None:
             self._answer(job, self._told(job))
         else:
-            self._answer(job, task.result() if error is None else job.attempt.failed(error))
+            self._answer(job, task.result() if error is None else job.attempt.ended_by(error))
 
     def _told(self, job: _Job) -> Result:
         """Return the outcome of a body that was to end before it returned, whatever it does."""

@@ -11,11 +11,12 @@ from workflow_engine.definitions.results import Notes, Result
 from workflow_engine.kernel import Kernel
 
 from .attempts import failure
+from .checks import CheckExecutor
 from .held import Held
 from .recorder import Recorder, RecorderThread
 from .threads import ThreadExecutor
 from .tidying import tidy_connections
-from .wire import result_as_json, started_from_json
+from .wire import check_from_json, check_result_as_json, result_as_json, started_from_json
 
 KERNEL = "workflow_engine.bootstrap.get_kernel"
 # Often: what a body said last before it killed its process is what one wants to know.
@@ -31,15 +32,20 @@ class Server:
         self._registry = kernel.ports.registry
         self._recorder = Recorder(kernel.ports)
         self._executor = ThreadExecutor(kernel.ports, self._recorder)
+        self._checks = CheckExecutor(kernel.ports, self._recorder)
         self._writer = RecorderThread(self._recorder.flush, RECORD_SECONDS)
         self._writer.start()
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run the body; its log lines are written when this returns."""
-        result = self._run(Held(started_from_json(request)))
+        if "check" in request:
+            check = check_from_json(request)
+            answer = check_result_as_json(self._checks.run(check, Held(check.stage)))
+        else:
+            answer = result_as_json(self._run(Held(started_from_json(request))))
         tidy_connections()
         self._recorder.flush()
-        return result_as_json(result)
+        return answer
 
     def stop(self) -> None:
         self._writer.stop()

@@ -39,7 +39,7 @@ class ThreadExecutor:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
                 raise
-            return attempt.failed(error)
+            return attempt.ended_by(error)
 
 
 def _call(stage: Stage[Any, Any, Any], context: StageContext[Any, Any]) -> Any:

@@ -88,6 +88,8 @@ class AloneFinisher:
                 finished = Finished(held.stage.stage_run_id, "ghost")
             if finished is None:
                 return False
+            if finished.kind == "suspended":
+                self._supply.stage_suspended()
             followings = [self._bodies.make(started, held) for started in finished.next]
         self._bodies.launch(self._bodies.settle([held], followings))
         self._bodies.spread()

@@ -14,8 +14,18 @@ from workflow_engine.executors.recorder import Recorder
 from workflow_engine.executors.threads import ThreadExecutor
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
-from workflow_engine.kernel.commands import ClaimPendingRuns, Finished, FinishStages, Outcome, StartStages
+from workflow_engine.kernel.commands import (
+    ClaimPendingRuns,
+    Finished,
+    FinishStages,
+    Outcome,
+    PollSuspendedStages,
+    StartStages,
+    WakeSuspendedStages,
+)
 from workflow_engine.kernel.started import StartedStage
+
+from .lane import CheckLane
 
 logger = logging.getLogger(__name__)
 
@@ -28,17 +38,30 @@ class InlineHost:
         self.worker_id = uuid.uuid4()
         self._recorder = Recorder(kernel.ports)
         self._executor = ThreadExecutor(kernel.ports, self._recorder)
+        self._lane = CheckLane(kernel, self.worker_id, self._recorder, None, size=1, freed=lambda: None)
 
     def drain(self, run_id: uuid.UUID | None = None) -> int:
-        """Run what is due (of one run) until nothing is; return how many attempts were made."""
+        """Run what is due (of one run) until nothing is; return how many attempts and checks were made."""
         count = 0
-        while started := self.take(run_id):
-            for stage in started:
-                following: tuple[StartedStage, ...] = (stage,)
-                while following:
-                    following = self.execute(following[0]).next
-                    count += 1
-        return count
+        while True:
+            while started := self.take(run_id):
+                for stage in started:
+                    following: tuple[StartedStage, ...] = (stage,)
+                    while following:
+                        following = self.execute(following[0]).next
+                        count += 1
+            checked = self.look_after_suspended(run_id)
+            if not checked:
+                return count
+            count += checked
+
+    def look_after_suspended(self, run_id: uuid.UUID | None = None) -> int:
+        """End timers and overdue waits, and make the checks that are due; return how many there were."""
+        woken = self.kernel.dispatch(WakeSuspendedStages(run_id=run_id))
+        polled = self.kernel.dispatch(PollSuspendedStages(worker_id=self.worker_id, run_id=run_id))
+        for check in polled.claimed:
+            self._lane.run(check)
+        return len(woken.resumed) + len(woken.failed) + len(polled.claimed)
 
     def take(self, run_id: uuid.UUID | None = None) -> list[StartedStage]:
         """Start one due stage; an empty list if there is none."""

@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 class Loop:
     """Calls ``step`` every ``every`` seconds, never twice at once; after an error sooner, with backoff.
 
-    An error is logged once, and its end too, not at every turn.
+    A step that returns a number of seconds is called again after those, if that is sooner. An error is logged once,
+    and its end too, not at every turn.
     """
 
     def __init__(self, name: str, step: Callable[[], object], every: float, *, retry_after: float = 0.5) -> None:
@@ -40,17 +41,20 @@ class Loop:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.turn()
-            wait = self._every
+            asked = self.turn()
+            wait = self._every if asked is None else min(self._every, asked)
             if self.failures:
                 wait = min(self._every, self._retry_after * 2 ** min(self.failures - 1, 6))
             self._wake.wait(wait)
             self._wake.clear()
         connections.close_all()
 
-    def turn(self) -> None:
+    def turn(self) -> float | None:
+        """Do one step; return after how many seconds it wants the next one, if it says so."""
+        asked = None
         try:
-            self._step()
+            found = self._step()
+            asked = found if isinstance(found, float) else None
         except Exception as error:
             self.failures += 1
             if self.failures == 1:
@@ -64,3 +68,4 @@ class Loop:
                 logger.info("loop works again loop=%s after=%s", self.name, self.failures)
             self.failures = 0
         tidy_connections()
+        return asked

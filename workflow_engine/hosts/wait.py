@@ -200,13 +200,18 @@ def _typed_output(run: WorkflowRun) -> Any:
     """Return the output as the last stage's type makes it; a mapping for a group of several."""
     if run.status != RunStatus.COMPLETED:
         return None
-    output, last, workflow = run.get_output(), run.plan["groups"][-1]["stages"], get_workflow(run.workflow)
+    output, workflow, number = run.get_output(), get_workflow(run.workflow), run.output_group
+    if number == 0:
+        return _read(workflow.input, output)
+    last = run.plan["groups"][number - 1]["stages"]
     if not all(workflow.has_stage(item["id"]) for item in last):
         return output
     types = {item["id"]: workflow.get_stage(item["id"]).signature.output for item in last}
     if len(last) == 1:
         return _read(types[last[0]["id"]], output)
-    return {key.replace("-", "_"): _read(kind, output.get(key.replace("-", "_"))) for key, kind in types.items()}
+    keys = {stage_id: stage_id.replace("-", "_") for stage_id in types}
+    # A stage of a group that was skipped is absent.
+    return {key: _read(types[stage_id], output[key]) for stage_id, key in keys.items() if key in output}
 
 
 def _read(kind: Any, value: Any) -> Any:

@@ -20,11 +20,13 @@ from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import Beat, ReleaseStages
 from workflow_engine.kernel.ports import Message
 
+from .lane import CheckLane
 from .loops import Loop
 from .options import WorkerOptions, describe_worker
 from .orchestrator import Orchestrator
 from .pool import ThreadPool
 from .runner import Runner
+from .sleepers import Sleepers
 from .taking import Taker
 from .watch import Watch
 
@@ -58,6 +60,26 @@ class Worker:
         self.watch = Watch(kernel, self.id, self.held, self.runner)
         self.taker = Taker(kernel, self.options.run_id, self.id)
         self.facts = describe_worker(self.id, self.options, self.slots, kernel.ports)
+        self.lane = CheckLane(
+            kernel,
+            self.id,
+            self.recorder,
+            self.lease,
+            size=get_setting("WORKER_CHECKS"),
+            freed=self.stage_suspended,
+            queues=self.facts.queues,
+            run_id=self.options.run_id,
+        )
+        self.sleepers = Sleepers(
+            kernel,
+            self.lane,
+            self.id,
+            wakes=self.options.orchestrate,
+            batch=get_setting("TICK_BATCH"),
+            queues=self.facts.queues,
+            run_id=self.options.run_id,
+        )
+        self._sleep_loop = Loop("sleepers", self.sleepers.step, get_setting("TICK_SECONDS"))
         self._stopping, self._hurry = threading.Event(), threading.Event()
         self._unknown: dict[uuid.UUID, int] = {}
         self._poll: float = get_setting("POLL_SECONDS")
@@ -112,9 +134,11 @@ class Worker:
     def beat(self) -> None:
         """Renew the lease; let go of what the database says is not ours, give back what we do not know."""
         sent_at = time.monotonic()
-        running = self.held.tokens()
-        zombies = (self._pool.zombies if self._pool else 0) + self.runner.zombies
-        result = self.kernel.dispatch(Beat(worker=self.facts, running=running, zombies=zombies))
+        checking = self.lane.held.tokens()
+        running = {**checking, **self.held.tokens()}
+        zombies = (self._pool.zombies if self._pool else 0) + self.runner.zombies + self.lane.zombies
+        beat = Beat(worker=self.facts, running=running, zombies=zombies, checking=len(checking))
+        result = self.kernel.dispatch(beat)
         was_over = self.lease.is_over
         self.lease.renewed(sent_at)
         if was_over:
@@ -123,8 +147,9 @@ class Worker:
             held = self.held.get(pk, running[pk])
             if held is not None:
                 self._lose(held)
+            self.lane.lose(pk, running[pk])
         # Twice in a row: an attempt that is just being started is not known here yet.
-        known = self.held.tokens()
+        known = {**self.lane.held.tokens(), **self.held.tokens()}
         forgotten = {pk: token for pk, token in result.unknown.items() if known.get(pk) != token}
         stray = {pk: token for pk, token in forgotten.items() if self._unknown.get(pk) == token}
         self._unknown = forgotten
@@ -135,6 +160,7 @@ class Worker:
     def _loops(self) -> list[Loop]:
         limits = self.kernel.ports.limits
         loops = [Loop("beat", self.beat, limits.beat_seconds), Loop("watch", self._watched, WATCH_SECONDS)]
+        loops.append(self._sleep_loop)
         if self.options.orchestrate:
             orchestrator = Orchestrator(self.kernel, claims=False, lease=self.lease)
             loops.append(Loop("tick", orchestrator.tick, get_setting("TICK_SECONDS")))
@@ -239,7 +265,9 @@ class Worker:
             while not self._stopping.is_set() and not self.held.wait_empty(timeout=0.1):
                 pass
             return True
-        return self.options.burst and not took and self._idle and not self._was_busy and len(self.held) == 0
+        if not self.options.burst or took or not self._idle or self._was_busy or len(self.held):
+            return False
+        return self.sleepers.is_idle()
 
     def _starter(self) -> Starter:
         """Return what there is room for."""
@@ -278,6 +306,10 @@ class Worker:
             self._wants_slot = False
             self.kernel.ports.transport.push([])
 
+    def stage_suspended(self) -> None:
+        """Let the loop of suspended stages look again: something may be due sooner than it knows."""
+        self._sleep_loop.wake()
+
     def _lose(self, held: Held) -> None:
         held.lost.set()
         self.runner.tell_lost(held)
@@ -285,6 +317,7 @@ class Worker:
     def _watched(self) -> None:
         if self._pool is not None:
             self.watch.look(self._pool)
+        self.lane.look()
         if self.options.attach:
             self.kernel.ports.transport.beat(len(self.held), self.runner.finished)
 
@@ -294,8 +327,9 @@ class Worker:
         # Whoever is taking more just now is done with that then.
         if self.runner.finisher.turn.acquire(timeout=self.grace):
             self.runner.finisher.turn.release()
-        while len(self.held) and time.monotonic() < end and not self._hurry.is_set():
-            self.held.wait_empty(timeout=0.1)
+        while (len(self.held) or len(self.lane.held)) and time.monotonic() < end and not self._hurry.is_set():
+            (self.held if len(self.held) else self.lane.held).wait_empty(timeout=0.1)
+        self.lane.stop(0)
         try:
             # What the database says, not what is held: a finish under way may have started the next stage, and a take
             # that failed half-way has started some too. Again until nothing is left: each round settles such a finish.

@@ -94,7 +94,7 @@ def open_group(
     rows = new_stages(run, number, work.now)
     starting = []
     if places is not None and not leftovers and run.paused_at is None:
-        starting = [row for row in rows if places.take(run, row.stage, row.queue)]
+        starting = [row for row in rows if not row.conditional and places.take(run, row.stage, row.queue)]
         for row in starting:
             row.start(worker=places.starter.worker_id, at=work.now, alone=places.starter.alone)
     if leftovers:

@@ -53,6 +53,15 @@ class RunFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunSuspended(Event):
+    """Written beside ``stage.suspended``: a stage of the run waits."""
+
+    type = "run.suspended"
+    workflow_id: str
+    stage_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunCancelled(Event):
     type = "run.cancelled"
     workflow_id: str
@@ -91,6 +100,35 @@ class StageRetrying(StageEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class StageSuspended(StageEvent):
+    """The stage waits; ``waits_for`` is ``poll``, ``answer`` or ``timer``, times are ISO 8601."""
+
+    type = "stage.suspended"
+    waits_for: str = ""
+    wait: str | None = None
+    wake_at: str | None = None
+    wait_until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageAnswered(StageEvent):
+    """A wait has its answer; ``by_default``: nobody gave one in time."""
+
+    type = "stage.answered"
+    wait: str = ""
+    actor: str | None = None
+    by_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageSkipped(StageEvent):
+    """The stage's condition, ``when``, does not hold."""
+
+    type = "stage.skipped"
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StageFailed(StageEvent):
     type = "stage.failed"
     error: dict[str, Any] | None = None
@@ -118,10 +156,14 @@ EVENT_TYPES: tuple[str, ...] = tuple(
         RunCompleted,
         RunFailed,
         RunCancelled,
+        RunSuspended,
         StageStarted,
         StageCompleted,
+        StageSuspended,
+        StageAnswered,
         StageRetrying,
         StageFailed,
+        StageSkipped,
         StageCancelled,
         AnnotationCreated,
     )

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from workflow_engine.definitions.results import Completed, Failed, Result, StageError
+from workflow_engine.definitions.results import CheckResult, Completed, Failed, Result, StageError
 from workflow_engine.models.rows import Row
-from workflow_engine.statuses import AttemptOutcome
+from workflow_engine.statuses import AttemptKind, AttemptOutcome
 
 from .started import StartedStage
 from .unit_of_work import UnitOfWork
 
-Kind = Literal["completed", "retrying", "failed", "ghost"]
+Kind = Literal["completed", "suspended", "retrying", "failed", "ghost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,19 @@ class Finished:
 
 def attempt_of(work: UnitOfWork, outcome: Outcome) -> Row:
     """Return the history row of an attempt that ended by itself, by column."""
-    stage, result = outcome.stage, outcome.result
+    return history_row(work, outcome.stage, outcome.result, outcome.elapsed, AttemptKind.BODY)
+
+
+def history_row(
+    work: UnitOfWork, stage: StartedStage, result: Result | CheckResult, elapsed: timedelta, kind: AttemptKind
+) -> Row:
     error = result.error if isinstance(result, Failed) else StageError("", "", "")
     if isinstance(result, Completed):
         ended = AttemptOutcome.COMPLETED
-    else:
+    elif isinstance(result, Failed):
         ended = AttemptOutcome.FAILED if result.retry_in is None else AttemptOutcome.RETRYING
+    else:
+        ended = AttemptOutcome.SUSPENDED
     return {
         "run_id": stage.run_id,
         "stage_run_id": stage.stage_run_id,
@@ -58,8 +65,9 @@ def attempt_of(work: UnitOfWork, outcome: Outcome) -> Row:
         "attempt": stage.attempt,
         "token": stage.token,
         "worker": stage.worker_id,
+        "kind": kind,
         "outcome": ended,
-        "started_at": work.now - outcome.elapsed,
+        "started_at": work.now - elapsed,
         "finished_at": work.now,
         "error_code": error.code,
         "error_class": error.kind[:200],

@@ -11,10 +11,17 @@ from typing import Any
 
 from django.db import Error, IntegrityError, connections, transaction
 
-from workflow_engine.errors import DatabaseConflict, IdempotencyConflict, IdempotencyInProgress
+from workflow_engine.errors import (
+    DatabaseConflict,
+    FieldError,
+    IdempotencyConflict,
+    IdempotencyInProgress,
+    InvalidInput,
+)
 from workflow_engine.models import IdempotencyKey
 
 from .conflicts import is_lock_timeout
+from .ports import Ports
 from .unit_of_work import UnitOfWork
 
 
@@ -26,6 +33,21 @@ def hash_of(content: dict[str, Any]) -> str:
     """Return SHA-256 over the command's content as it was received."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+MAX_KEY_LENGTH = 255
+
+
+def check_key(key: object, subject: str) -> None:
+    """Raises ``InvalidInput`` for what is no idempotency key."""
+    if not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH):
+        problem = FieldError("idempotency_key", f"must be text of 1 to {MAX_KEY_LENGTH} characters")
+        raise InvalidInput(subject, [problem])
+
+
+def is_known(ports: Ports, command_type: str, scope: str, key: str) -> bool:
+    """Whether a command that is committed has used this key."""
+    return IdempotencyKey.objects.using(ports.using).filter(pk=digest_of(scope, command_type, key)).exists()
 
 
 def claim_key(

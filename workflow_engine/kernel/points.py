@@ -28,6 +28,14 @@ COMPLETE_BEFORE = "complete.before"
 COMPLETE_IN_TX = "complete.in_tx"
 COMPLETE_AFTER = "complete.after"
 CANCEL_IN_TX = "cancel.in_tx"
+ANSWER_IN_TX = "answer.in_tx"
+ANSWER_AFTER = "answer.after"
+WAKE_IN_TX = "wake.in_tx"
+POLL_CLAIMED = "poll.claimed"
+POLL_CHECKED = "poll.checked"
+POLL_IN_TX = "poll.in_tx"
+POLL_AFTER = "poll.after"
+SKIP_IN_TX = "skip.in_tx"
 RELEASE_IN_TX = "release.in_tx"
 REAP_IN_TX = "reap.in_tx"
 REAP_AFTER = "reap.after"
@@ -47,6 +55,14 @@ POINTS = (
     COMPLETE_IN_TX,
     COMPLETE_AFTER,
     CANCEL_IN_TX,
+    ANSWER_IN_TX,
+    ANSWER_AFTER,
+    WAKE_IN_TX,
+    POLL_CLAIMED,
+    POLL_CHECKED,
+    POLL_IN_TX,
+    POLL_AFTER,
+    SKIP_IN_TX,
     RELEASE_IN_TX,
     REAP_IN_TX,
     REAP_AFTER,

@@ -143,23 +143,55 @@ def find_input(run: WorkflowRun, group_number: int, using: str) -> InputReferenc
 
 
 def find_inputs(wanted: Iterable[tuple[WorkflowRun, int]], using: str) -> dict[tuple[uuid.UUID, int], InputReference]:
-    """Return where the inputs of (run, group) pairs lie, by run id and group number; one statement at most."""
+    """Return where the inputs of (run, group) pairs lie, by run id and group number.
+
+    One statement at most; one more for every group that was skipped before one of them.
+    """
     pairs = {(run.pk, number): run for run, number in wanted}
-    later = {key: [item["id"] for item in plan_group(run, key[1] - 1)] for key, run in pairs.items() if key[1] > 1}
-    outputs: dict[tuple[uuid.UUID, str], dict[str, Any] | None] = {}
-    if later:
-        rows = (
-            StageRun.objects.using(using)
-            .current()
-            .filter(
-                run__in={run_id for run_id, _ in later},
-                stage__in={stage_id for stage_ids in later.values() for stage_id in stage_ids},
-                status__in=DONE_STAGE,
-            )
-        )
-        outputs = {(run_id, stage): output for run_id, stage, output in rows.values_list("run", "stage", "output")}
-    found = {key: InputReference({"input": run.data.input}) for key, run in pairs.items() if key not in later}
-    for key, stage_ids in later.items():
-        envelopes = {stage_id: outputs.get((key[0], stage_id)) for stage_id in stage_ids}
-        found[key] = InputReference(envelopes, mapping=len(stage_ids) > 1)
+    found: dict[tuple[uuid.UUID, int], InputReference] = {}
+    # Group asked for -> the group before it whose outputs it gets.
+    sources = {key: key[1] - 1 for key in pairs}
+    while sources:
+        for key in [key for key, number in sources.items() if number < 1]:
+            found[key] = InputReference({"input": pairs[key].data.input})
+            del sources[key]
+        ended = _ended(pairs, sources, using) if sources else {}
+        for key, number in list(sources.items()):
+            reference = _outputs_of(pairs[key], number, ended)
+            if reference is None:
+                # Its only stage was skipped: the next gets what that would have got.
+                sources[key] = number - 1
+            else:
+                found[key] = reference
+                del sources[key]
     return found
+
+
+Ended = Mapping[tuple[uuid.UUID, str], tuple[str, dict[str, Any] | None]]
+
+
+def _ended(
+    pairs: Mapping[tuple[uuid.UUID, int], WorkflowRun], sources: Mapping[tuple[uuid.UUID, int], int], using: str
+) -> Ended:
+    """Return status and output of the stages of the groups asked for that have succeeded or were skipped."""
+    stage_ids = {item["id"] for key, number in sources.items() for item in plan_group(pairs[key], number)}
+    rows = StageRun.objects.using(using).current()
+    rows = rows.filter(run__in={run_id for run_id, _ in sources}, stage__in=stage_ids, status__in=DONE_STAGE)
+    return {
+        (run_id, stage): (status, output)
+        for run_id, stage, status, output in rows.values_list("run", "stage", "status", "output")
+    }
+
+
+def _outputs_of(run: WorkflowRun, number: int, ended: Ended) -> InputReference | None:
+    """Return what a group gives to the next one; None if it is one stage, which was skipped."""
+    stage_ids = [item["id"] for item in plan_group(run, number)]
+    skipped = {stage_id for stage_id in stage_ids if ended.get((run.pk, stage_id), ("",))[0] == StageStatus.SKIPPED}
+    if len(stage_ids) == 1 and skipped:
+        return None
+    envelopes = {
+        stage_id: ended[run.pk, stage_id][1] if (run.pk, stage_id) in ended else None
+        for stage_id in stage_ids
+        if stage_id not in skipped
+    }
+    return InputReference(envelopes, mapping=len(stage_ids) > 1)

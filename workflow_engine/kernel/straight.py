@@ -74,7 +74,7 @@ def _width(outcome: Outcome, number: int) -> int:
 def _start(work: UnitOfWork, run: WorkflowRun, rows: list[NewStage], places: Places | None) -> list[NewStage]:
     if places is None or run.workflow not in work.ports.known_workflows():
         return []
-    starting = [row for row in rows if places.take(run, row.stage, row.queue)]
+    starting = [row for row in rows if not row.conditional and places.take(run, row.stage, row.queue)]
     for row in starting:
         row.start(worker=places.starter.worker_id, at=None, alone=places.starter.alone)
     return starting

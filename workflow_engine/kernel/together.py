@@ -94,7 +94,9 @@ def _start_siblings(
     """Give the places of stages that have ended to those of the same group that still wait for one."""
     if places is None or run.status != RunStatus.RUNNING or run.paused_at is not None:
         return []
-    waiting = [row for row in rows if row.status == StageStatus.PENDING and row.due_at <= work.now and not row.suspect]
+    waiting = [row for row in rows if row.status == StageStatus.PENDING and row.due_at <= work.now]
+    # What has a condition is decided first, outside of this transaction; what is suspect runs alone.
+    waiting = [row for row in waiting if not row.suspect and not (row.conditional and row.attempt == 0)]
     if not waiting or not _knows(work.ports, run):
         return []
     starter = places.starter

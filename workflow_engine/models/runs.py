@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from workflow_engine.ids import uuid7
-from workflow_engine.statuses import DONE_STAGE, FINISHED_RUN, OPEN_RUN, RunStatus
+from workflow_engine.statuses import FINISHED_RUN, OPEN_RUN, RunStatus, StageStatus
 
 from .base import lock_rows
 from .payloads import Envelope
@@ -180,17 +180,33 @@ class WorkflowRun(models.Model):
         return Envelope(self.data.input).open()
 
     def get_output(self) -> Any:
-        """Return the last group's output as JSON, or None before the run is completed."""
+        """Return the last group's output as JSON, or None before the run is completed.
+
+        If its only stage was skipped: what that would have got, the output of the group before.
+        """
         if self.status != RunStatus.COMPLETED:
             return None
-        stages = self.plan["groups"][-1]["stages"]
-        rows = self.stage_runs.filter(
-            stage__in=[item["id"] for item in stages], superseded_at__isnull=True, status__in=DONE_STAGE
-        )
-        outputs = {row.stage: row.get_output() for row in rows}
-        if len(stages) == 1:
-            return outputs.get(stages[0]["id"])
-        return {item["id"].replace("-", "_"): outputs[item["id"]] for item in stages if item["id"] in outputs}
+        for group in reversed(self.plan["groups"]):
+            stages = [item["id"] for item in group["stages"]]
+            rows = self.stage_runs.filter(stage__in=stages, superseded_at__isnull=True, status=StageStatus.COMPLETED)
+            outputs = {row.stage: row.get_output() for row in rows}
+            if len(stages) > 1:
+                return {stage.replace("-", "_"): outputs[stage] for stage in stages if stage in outputs}
+            if outputs:
+                return outputs[stages[0]]
+        return self.get_input()
+
+    @property
+    def output_group(self) -> int:
+        """Number of the group whose output is the run's; 0: everything was skipped, so it is the input."""
+        done = self.stage_runs.filter(superseded_at__isnull=True, status=StageStatus.COMPLETED)
+        completed = set(done.values_list("stage", flat=True))
+        groups = self.plan["groups"]
+        for number in range(len(groups), 0, -1):
+            stages = [item["id"] for item in groups[number - 1]["stages"]]
+            if len(stages) > 1 or stages[0] in completed:
+                return number
+        return 0
 
     # Status changes are one UPDATE that names the statuses it may leave and carries the event numbers.
 

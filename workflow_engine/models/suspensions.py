@@ -48,17 +48,18 @@ class SuspendedRows(models.QuerySet["StageRun"]):
             rows = rows.filter(queue__in=queues)
         return rows.order_by("wake_at", "id")
 
-    def claim_checks(self, due: SuspendedRows, worker: uuid.UUID, most: int) -> list[StageRun]:
-        """Take up to ``most`` of ``due`` for a worker, with a new token each; inside a transaction.
+    def lock_checks(self, due: SuspendedRows, most: int) -> list[StageRun]:
+        """Lock up to ``most`` of ``due`` with their runs' data; rows that somebody holds are left out.
 
-        No run is locked: a claim changes no state, and rows that somebody holds are left out.
+        No run is locked: the claim of a check changes no state.
         """
-        rows = list(lock_rows(due.select_related("run__data"), skip_locked=True)[:most])
-        ids = [row.pk for row in rows]
-        self.filter(pk__in=ids).update(token=F("token") + 1, worker=worker)
+        return list(lock_rows(due.select_related("run__data"), skip_locked=True)[:most])
+
+    def take_checks(self, rows: Sequence[StageRun], worker: uuid.UUID) -> None:
+        """Let ``worker`` hold rows that are locked, with a new token each."""
+        self.filter(pk__in=[row.pk for row in rows]).update(token=F("token") + 1, worker=worker)
         for row in rows:
             row.token, row.worker = row.token + 1, worker
-        return rows
 
 
 class Suspendable(models.Model):

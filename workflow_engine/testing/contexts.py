@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, cast
+from datetime import datetime, timedelta
+from typing import Any, Never, cast
+
+from pydantic import TypeAdapter
 
 from workflow_engine.blobs.memory import InMemoryBlobStore
 from workflow_engine.definitions.context import Cfg, In, Level, StageContext, StageFacts, StageStorage
+from workflow_engine.definitions.results import StageSuspended, Suspension
 from workflow_engine.definitions.stages import Stage
+from workflow_engine.definitions.waits import Wait
 from workflow_engine.errors import MissingStageOutput
 from workflow_engine.executors.held import Held
 from workflow_engine.executors.storage import ScopedStorage
 from workflow_engine.kernel.started import InputReference, StartedStage
+from workflow_engine.models.payloads import inline
 
 from .clock import FakeClock
 
@@ -34,6 +40,9 @@ class TestDesk:
     annotations: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Any] = field(default_factory=dict)
     blobs: InMemoryBlobStore = field(default_factory=InMemoryBlobStore)
+    # Name of a wait -> its answer; names of sleeps that count as over, and of those that the body has asked for.
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    slept: list[str] = field(default_factory=list)
 
     def log(self, level: Level, message: str, fields: Mapping[str, Any]) -> None:
         self.held.check()
@@ -68,6 +77,21 @@ class TestDesk:
     def raise_if_cancelled(self) -> None:
         self.held.check()
 
+    def suspend(
+        self, state: Any, poll_every: timedelta, max_wait: timedelta | None, first_poll_at: datetime | None
+    ) -> Never:
+        data = TypeAdapter(Any).dump_python(state, mode="json")
+        raise StageSuspended(Suspension("poll", state=inline(data), max_wait=max_wait, poll_every=poll_every))
+
+    def wait_for(self, wait: Wait[Any]) -> Any:
+        if wait.name not in self.answers:
+            raise StageSuspended(Suspension("answer", wait.name, max_wait=wait.max_wait))
+        return wait.data.read(json.dumps(wait.data.write(self.answers[wait.name])))
+
+    def sleep(self, name: str, until: timedelta | datetime) -> None:
+        """Every sleep counts as over."""
+        self.slept.append(name)
+
     def cancel(self) -> None:
         """Let every further call of the body raise ``RunCancelledError``."""
         self.held.lost.set()
@@ -91,6 +115,7 @@ def stage_context(
     config: Mapping[str, Any] | Any = None,
     outputs: Mapping[Stage[Any, Any, Any] | str, Any] | None = None,
     subject: Any = None,
+    answers: Mapping[str, Any] | None = None,
     attempt: int = 1,
     metadata: Mapping[str, Any] | None = None,
 ) -> TestContext[In, Cfg]:
@@ -100,6 +125,8 @@ def stage_context(
         input: a value of the input type, or what pydantic makes one of.
         config: fields over the defaults, or a config object.
         outputs: stage (or id) -> what ``ctx.require`` returns.
+        answers: name of a wait -> what ``ctx.wait_for`` returns; without one it raises ``StageSuspended``, as
+            ``ctx.suspend`` does. Sleeps are over at once.
 
     Raises:
         pydantic's ``ValidationError``: input or config do not fit.
@@ -132,7 +159,7 @@ def stage_context(
         input=InputReference({}),
     )
     known = {item if isinstance(item, str) else item.id: output for item, output in (outputs or {}).items()}
-    desk = TestDesk(outputs=known, held=Held(started), subject_row=subject)
+    desk = TestDesk(outputs=known, held=Held(started), subject_row=subject, answers=answers or {})
     facts = StageFacts(started.run_id, "test", stage.id, stage.name, 1, attempt, 0, None, started.metadata)
     context = TestContext(facts, cast(In, value), cast(Cfg, settings), desk)
     context.desk = desk

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Min
 
-from workflow_engine.bootstrap import create_run, get_kernel, use_kernel
+from workflow_engine.bootstrap import answer_stage, create_run, get_kernel, use_kernel
 from workflow_engine.definitions import Workflow
 from workflow_engine.definitions.context import In, Out
 from workflow_engine.definitions.registry import registered_workflows, registry_override
@@ -14,7 +15,8 @@ from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.hosts.wait import RunResult, result_of
 from workflow_engine.kernel import create_kernel
 from workflow_engine.models import StageRun, WorkflowRun
-from workflow_engine.statuses import FINISHED_RUN, StageStatus
+from workflow_engine.models.stage_runs import StageRunQuerySet
+from workflow_engine.statuses import FINISHED_RUN, StageStatus, WaitKind
 
 from .clock import FakeClock
 from .kernels import SilentTransport
@@ -22,10 +24,17 @@ from .kernels import SilentTransport
 MAX_ROUNDS = 1_000
 
 
-def run_workflow(workflow: Workflow[In, Out] | str, input: Any = None, **options: Any) -> RunResult[Out]:
+def run_workflow(
+    workflow: Workflow[In, Out] | str, input: Any = None, *, answers: Mapping[str, Any] | None = None, **options: Any
+) -> RunResult[Out]:
     """Create a run, drive it to its end in this thread, and return how it ended.
 
-    Works inside ``TestCase``. Its clock starts at the present and jumps over retries' waits.
+    Works inside ``TestCase``. Its clock starts at the present and jumps over timers, checks' and retries' waits.
+
+    Args:
+        answers: name of a wait -> the answer that is given as soon as a stage waits for it. A wait that is not named
+            comes to its deadline.
+        options: as of ``create_run``.
 
     Raises:
         AssertionError: the run cannot go on (the text says what it waits for).
@@ -44,12 +53,37 @@ def run_workflow(workflow: Workflow[In, Out] | str, input: Any = None, **options
             run = WorkflowRun.objects.using(ports.using).select_related("data").get(pk=run.pk)
             if run.status in FINISHED_RUN:
                 return result_of(run)
+            if _answer(run, answers or {}):
+                continue
             due = _next_due(run)
-            assert due is not None, f"run {run.pk} is {run.status} and nothing of it is due, ever"
+            assert due is not None, _why_stuck(run)
             clock.move_to(due)
     raise AssertionError(f"run {run.pk} is still {run.status} after {MAX_ROUNDS} rounds")
 
 
+def _answer(run: WorkflowRun, answers: Mapping[str, Any]) -> int:
+    """Answer every stage of the run that waits for one of ``answers``; return how many."""
+    given = 0
+    for row in _suspended(run).filter(wait_kind=WaitKind.ANSWER, wait_name__in=list(answers)).in_order():
+        answer_stage(run, row.stage, answers[row.wait_name], wait=row.wait_name, item=row.item_index)
+        given += 1
+    return given
+
+
+def _suspended(run: WorkflowRun) -> StageRunQuerySet:
+    return StageRun.objects.using(run._state.db).filter(run=run, status=StageStatus.SUSPENDED)
+
+
 def _next_due(run: WorkflowRun) -> Any:
     rows = StageRun.objects.using(run._state.db).filter(run=run, status=StageStatus.PENDING)
-    return rows.aggregate(due=Min("due_at"))["due"] or (run.due_at if run.started_at is None else None)
+    times = [rows.aggregate(due=Min("due_at"))["due"], _suspended(run).aggregate(due=Min("wake_at"))["due"]]
+    if run.started_at is None:
+        times.append(run.due_at)
+    return min((time for time in times if time is not None), default=None)
+
+
+def _why_stuck(run: WorkflowRun) -> str:
+    waits = [f"{row.wait_name!r} of stage {row.stage!r}" for row in _suspended(run).in_order()]
+    if waits:
+        return f"run {run.pk} waits for the answer to {', '.join(waits)}: pass answers={{name: answer}}"
+    return f"run {run.pk} is {run.status} and nothing of it is due, ever"

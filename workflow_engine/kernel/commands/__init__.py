@@ -1,37 +1,50 @@
 """What the engine can do: one file per command. Importing this package enters every handler."""
 
+from workflow_engine.kernel.checked import CheckOutcome, ClaimedCheck
 from workflow_engine.kernel.finished import Finished, Outcome
 from workflow_engine.kernel.ports import WorkerFacts
 
 from .annotate import Annotate, AnnotateResult
+from .answer_stage import AnswerStage, AnswerStageResult
 from .base import HANDLERS, Command
 from .beat import Beat, BeatResult
 from .cancel_run import CancelRun, CancelRunResult
 from .claim_pending_runs import ClaimPendingRuns, ClaimPendingRunsResult
 from .create_run import CreateRun, CreateRunResult
+from .finish_checks import FinishChecks, FinishChecksResult
 from .finish_stages import FinishStages, FinishStagesResult
+from .poll_suspended_stages import PollSuspendedStages, PollSuspendedStagesResult
 from .reap_stale_leases import ReapStaleLeases, ReapStaleLeasesResult
 from .release_stages import ReleaseStages, ReleaseStagesResult
 from .start_stages import StartStages, StartStagesResult
 from .transition_run import TransitionRun, TransitionRunResult
+from .wake_suspended_stages import WakeSuspendedStages, WakeSuspendedStagesResult
 
 __all__ = [
     "HANDLERS",
     "Annotate",
     "AnnotateResult",
+    "AnswerStage",
+    "AnswerStageResult",
     "Beat",
     "BeatResult",
     "CancelRun",
     "CancelRunResult",
+    "CheckOutcome",
     "ClaimPendingRuns",
     "ClaimPendingRunsResult",
+    "ClaimedCheck",
     "Command",
     "CreateRun",
     "CreateRunResult",
+    "FinishChecks",
+    "FinishChecksResult",
     "FinishStages",
     "FinishStagesResult",
     "Finished",
     "Outcome",
+    "PollSuspendedStages",
+    "PollSuspendedStagesResult",
     "ReapStaleLeases",
     "ReapStaleLeasesResult",
     "ReleaseStages",
@@ -40,5 +53,7 @@ __all__ = [
     "StartStagesResult",
     "TransitionRun",
     "TransitionRunResult",
+    "WakeSuspendedStages",
+    "WakeSuspendedStagesResult",
     "WorkerFacts",
 ]

@@ -10,7 +10,6 @@ from datetime import timedelta
 from workflow_engine.kernel.ports import Ports, WorkerFacts
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageRun, WorkerHeartbeat
-from workflow_engine.statuses import StageStatus
 
 from .base import Command, handles
 
@@ -28,7 +27,7 @@ class Beat(Command[BeatResult]):
     """Renew the lease by one UPDATE.
 
     Args:
-        running: stage run id -> token of what the process runs.
+        running: stage run id -> token of what the process runs, or checks.
         stopping: the last beat of a process that ends in good order.
     """
 
@@ -36,17 +35,15 @@ class Beat(Command[BeatResult]):
     worker: WorkerFacts
     running: Mapping[uuid.UUID, int]
     zombies: int = 0
+    # How many of them are checks.
+    checking: int = 0
     stopping: bool = False
 
 
 @handles(Beat)
 def beat(command: Beat, ports: Ports, causation_id: uuid.UUID) -> BeatResult:
     transact(ports, causation_id, lambda work: _renew(work, command))
-    held = dict(
-        StageRun.objects.using(ports.using)
-        .filter(worker=command.worker.id, status=StageStatus.RUNNING)
-        .values_list("pk", "token")
-    )
+    held = dict(StageRun.objects.using(ports.using).held().filter(worker=command.worker.id).values_list("pk", "token"))
     return BeatResult(
         lost=frozenset(pk for pk, token in command.running.items() if held.get(pk) != token),
         unknown={pk: token for pk, token in held.items() if command.running.get(pk) != token},
@@ -60,7 +57,8 @@ def _renew(work: UnitOfWork, command: Beat) -> None:
     changes = {
         "beat_at": work.now,
         "lease_until": work.now + lease,
-        "running": len(command.running),
+        "running": len(command.running) - command.checking,
+        "checking": command.checking,
         "zombies": command.zombies,
         "stopped_at": work.now if command.stopping else None,
     }

@@ -18,7 +18,7 @@ from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel import points
 from workflow_engine.kernel.events import RunCreated
-from workflow_engine.kernel.idempotency import claim_key, hash_of
+from workflow_engine.kernel.idempotency import MAX_KEY_LENGTH, claim_key, hash_of
 from workflow_engine.kernel.payloads import ValueMismatch, check_column, pack, scrub, write
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
@@ -30,8 +30,6 @@ from workflow_engine.statuses import RunStatus
 
 from .annotate import MAX_KEY_LENGTH as MAX_ANNOTATION_KEY_LENGTH
 from .base import Command, handles
-
-MAX_KEY_LENGTH = 255
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

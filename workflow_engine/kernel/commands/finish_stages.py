@@ -6,20 +6,30 @@ import uuid
 from dataclasses import dataclass, replace
 from functools import partial
 
-from workflow_engine.definitions.results import AnnotationNote, Completed, Notes
+from workflow_engine.definitions.results import Completed, Suspended
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import Places, Starter, settle, stage_event
-from workflow_engine.kernel.events import AnnotationCreated, StageCompleted, StageFailed, StageRetrying, StageStarted
+from workflow_engine.kernel.events import StageCompleted, StageFailed, StageRetrying, StageStarted
 from workflow_engine.kernel.finished import Finished, Kind, Outcome, attempt_of
+from workflow_engine.kernel.notes import insert_notes
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import StartedStage, find_input, started_from
 from workflow_engine.kernel.straight import can_go_straight, finish_straight
+from workflow_engine.kernel.suspending import suspend, tell_suspended
 from workflow_engine.kernel.together import can_join, complete, finish_together
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import StageAttempt, StageRun, WorkflowAnnotation, WorkflowArtifact, WorkflowRun
+from workflow_engine.models import StageAttempt, StageRun, WorkflowRun
 from workflow_engine.statuses import AttemptOutcome, StageStatus
 
 from .base import Command, handles
+
+# What an attempt that ended by itself came to.
+_KINDS: dict[str, Kind] = {
+    AttemptOutcome.COMPLETED: "completed",
+    AttemptOutcome.SUSPENDED: "suspended",
+    AttemptOutcome.RETRYING: "retrying",
+    AttemptOutcome.FAILED: "failed",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,12 +106,15 @@ def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None, wait: b
     if not _store(work, row, outcome):
         return _ghost_or_mine(work, run, stage)
     work.insert(StageAttempt, [attempt_of(work, outcome)])
-    _insert_notes(work, run, row, result.notes)
+    insert_notes(work, run, row, result.notes)
     if isinstance(result, Completed):
         work.emit(run, StageCompleted(**stage_event(row), duration_ms=outcome.duration_ms))
         places = Places(starter, work.ports) if starter and outcome.may_go_on else None
         started = complete(work, run, outcome, places)
         finished = Finished(row.pk, "completed", tuple(started))
+    elif isinstance(result, Suspended):
+        tell_suspended(work, run, row)
+        finished = Finished(row.pk, "suspended")
     elif result.retry_in is not None:
         delay = result.retry_in.total_seconds()
         # The event speaks of the attempt that ended: the row's token has moved on.
@@ -121,6 +134,8 @@ def _store(work: UnitOfWork, row: StageRun, outcome: Outcome) -> bool:
     result = outcome.result
     if isinstance(result, Completed):
         return row.complete(at=work.now, output=result.output, metrics=result.notes.metrics)
+    if isinstance(result, Suspended):
+        return suspend(work, row, result)
     error = result.error.as_json()
     if result.retry_in is None:
         return row.fail(at=work.now, error=error, failures=row.failures + 1)
@@ -133,11 +148,7 @@ def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> F
         stage_run=stage.stage_run_id, token=stage.token, worker=stage.worker_id
     )
     outcome = attempts.values_list("outcome", flat=True).first()
-    if not work.repeated or outcome not in (
-        AttemptOutcome.COMPLETED,
-        AttemptOutcome.RETRYING,
-        AttemptOutcome.FAILED,
-    ):
+    if not work.repeated or outcome not in _KINDS:
         return Finished(stage.stage_run_id, "ghost")
     # Only what this very command has started: another thread of this process may have finished a sibling.
     told = run.events.using(work.ports.using).filter(causation_id=work.causation_id, type=StageStarted.type)
@@ -147,62 +158,4 @@ def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> F
     )
     rows = [row for row in going_on if row.token == tokens[str(row.pk)]]
     started = tuple(started_from(row, run, find_input(run, row.group_number, work.ports.using)) for row in rows)
-    kinds: dict[str, Kind] = {"completed": "completed", "retrying": "retrying", "failed": "failed"}
-    return Finished(stage.stage_run_id, kinds[outcome], started)
-
-
-def _insert_notes(work: UnitOfWork, run: WorkflowRun, row: StageRun, notes: Notes) -> None:
-    """Store what the body left: artifacts of a completed attempt only, annotations of every accepted one."""
-    using = work.ports.using
-    if notes.artifacts and row.status == StageStatus.COMPLETED:
-        WorkflowArtifact.objects.using(using).bulk_create(
-            WorkflowArtifact(
-                run_id=run.pk,
-                stage_run_id=row.pk,
-                stage=row.stage,
-                name=item.name,
-                content_type=item.content_type,
-                size=item.size,
-                sha256=item.sha256,
-                key=item.key,
-                created_at=work.now,
-            )
-            for item in notes.artifacts
-        )
-    facts = _new_facts(work, run, notes)
-    WorkflowAnnotation.objects.using(using).bulk_create(
-        WorkflowAnnotation(
-            run_id=run.pk,
-            stage_run_id=row.pk,
-            stage=row.stage,
-            generation=row.generation,
-            attempt=row.attempt,
-            key=item.key,
-            value=item.value,
-            actor=item.actor,
-            idempotency_key=item.idempotency_key,
-            created_at=work.now,
-        )
-        for item in facts
-    )
-    for item in facts:
-        if item.emit_event:
-            work.emit(
-                run, AnnotationCreated(key=item.key, value=item.value, stage_id=row.stage, actor=item.actor or None)
-            )
-
-
-def _new_facts(work: UnitOfWork, run: WorkflowRun, notes: Notes) -> list[AnnotationNote]:
-    """Leave out facts whose idempotency key was used before, for this run and key; the run's lock is held."""
-    keyed = {item.idempotency_key for item in notes.annotations if item.idempotency_key is not None}
-    seen: set[tuple[str, str | None]] = set()
-    if keyed:
-        rows = WorkflowAnnotation.objects.using(work.ports.using).filter(run=run, idempotency_key__in=keyed)
-        seen = set(rows.values_list("key", "idempotency_key"))
-    facts = []
-    for item in notes.annotations:
-        identity = (item.key, item.idempotency_key)
-        if item.idempotency_key is None or identity not in seen:
-            facts.append(item)
-        seen.add(identity)
-    return facts
+    return Finished(stage.stage_run_id, _KINDS[outcome], started)

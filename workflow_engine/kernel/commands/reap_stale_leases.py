@@ -15,7 +15,7 @@ from workflow_engine.kernel.lapses import lapse_of, record
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageRun
-from workflow_engine.statuses import AttemptOutcome
+from workflow_engine.statuses import AttemptOutcome, StageStatus
 
 from .base import Command, handles
 
@@ -65,6 +65,8 @@ def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed"
     row = _orphans(work.ports).filter(pk=candidate.pk, token=candidate.token).first()
     if run is None or row is None:
         return "kept"
+    if row.status == StageStatus.SUSPENDED:
+        return _free_check(work, row)
     facts, worker = stage_event(row), row.worker
     # A body in a process of its own has not killed the worker.
     isolated = _is_isolated(work, run.workflow, row.stage)
@@ -91,6 +93,15 @@ def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed"
     )
     points.hit(points.REAP_IN_TX)
     return "failed" if given_up else "released"
+
+
+def _free_check(work: UnitOfWork, row: StageRun) -> Literal["released", "kept"]:
+    """Let others check a suspended stage; in a process of its own, since this check may have killed the worker."""
+    if not row.check_again(wake_at=work.now, suspect=True):
+        return "kept"
+    logger.warning("check taken from a lost worker run=%s stage=%s", row.run_id, row.stage)
+    points.hit(points.REAP_IN_TX)
+    return "released"
 
 
 def _is_isolated(work: UnitOfWork, workflow_id: str, stage_id: str) -> bool:

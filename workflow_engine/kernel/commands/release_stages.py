@@ -38,9 +38,7 @@ class ReleaseStages(Command[ReleaseStagesResult]):
 
 @handles(ReleaseStages)
 def release_stages(command: ReleaseStages, ports: Ports, causation_id: uuid.UUID) -> ReleaseStagesResult:
-    rows = StageRun.objects.using(ports.using).filter(
-        pk__in=list(command.tokens), worker=command.worker_id, status=StageStatus.RUNNING
-    )
+    rows = StageRun.objects.using(ports.using).held().filter(pk__in=list(command.tokens), worker=command.worker_id)
     held = [row for row in rows.order_by("run_id", "id") if row.token == command.tokens[row.pk]]
     released = [
         row.pk
@@ -53,6 +51,9 @@ def release_stages(command: ReleaseStages, ports: Ports, causation_id: uuid.UUID
 def _release(work: UnitOfWork, candidate: StageRun, skip_locked: bool) -> bool:
     # A copy: a try that is rolled back must not have changed what the next one begins with.
     row = copy(candidate)
+    if row.status == StageStatus.SUSPENDED:
+        # A check that was not made: no state changes, so no run is locked.
+        return row.check_again(wake_at=work.now)
     run = work.lock_run(row.run_id, skip_locked=skip_locked)
     facts, lapse = stage_event(row), lapse_of(work, row, AttemptOutcome.RELEASED)
     if run is None or not row.put_back(due_at=work.now):

@@ -20,6 +20,7 @@ from workflow_engine.kernel.advance import Places, Starter, stage_event
 from workflow_engine.kernel.conflicts import is_lost
 from workflow_engine.kernel.events import StageStarted
 from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.skipping import decide
 from workflow_engine.kernel.started import StartedStage, find_inputs, started_from
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageRun, WorkflowRun
@@ -76,12 +77,15 @@ def start_stages(command: StartStages, ports: Ports, causation_id: uuid.UUID) ->
             left = command.starter.room - len(started)
             idle = command.idle and not started
             candidates = _candidates(command, ports, passed, left, idle=idle) if left > 0 else []
-            for result in _start(command, ports, causation_id, candidates):
+            startable = decide(ports, candidates, causation_id)
+            dropped += len(candidates) - len(startable)
+            for result in _start(command, ports, causation_id, startable):
                 started += result.started
                 dropped += result.dropped
                 deferred += result.deferred
                 points.hit(points.START_AFTER)
-            passed += {row.run_id for row in candidates}
+            # Not those whose stages were skipped: what follows may be due by now.
+            passed += {row.run_id for row in startable}
             if not candidates or dropped + deferred == 0 or any(stage.alone for stage in started):
                 break
     except (WorkflowEngineError, Error) as error:

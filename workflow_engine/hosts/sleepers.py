@@ -1,0 +1,97 @@
+"""Looking after suspended stages: what is due for them is done when it is due, and the loop sleeps until then."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import DateTimeField, Exists, ExpressionWrapper, Subquery
+
+from workflow_engine.kernel import Kernel
+from workflow_engine.kernel.commands import WakeSuspendedStages
+from workflow_engine.models import StageRun, WorkerHeartbeat
+from workflow_engine.models.suspensions import SuspendedRows
+
+from .lane import CheckLane
+
+SINCE_LOOK = timedelta(seconds=1)
+# What is due but could not be done (its run is held, its code is not here) is tried again after this.
+AGAIN_SECONDS = 1.0
+# Waits without an end in sight are looked at this often all the same.
+LONGEST_SECONDS = 3600.0
+
+
+class Sleepers:
+    """Ends timers and overdue waits, and lets the lane make the checks that are due.
+
+    Args:
+        wakes: False: this process only makes checks; timers and deadlines are left to others.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        lane: CheckLane,
+        worker_id: uuid.UUID,
+        *,
+        wakes: bool,
+        batch: int,
+        queues: Sequence[str] | None = None,
+        run_id: uuid.UUID | None = None,
+    ) -> None:
+        self._kernel, self._lane, self._worker_id = kernel, lane, worker_id
+        self._wakes, self._batch, self._run_id = wakes, batch, run_id
+        self._queues = None if queues is None else tuple(queues)
+
+    def step(self) -> float:
+        """Do what is due; return in how many seconds something will be."""
+        waking, checkable, seconds = self._look()
+        wait = LONGEST_SECONDS if seconds is None else seconds
+        if waking and self._wakes:
+            done = self._kernel.dispatch(WakeSuspendedStages(max=self._batch, run_id=self._run_id))
+            progress = len(done.resumed) + len(done.failed)
+            wait = 0.0 if progress and done.is_full else wait if progress else min(wait, AGAIN_SECONDS)
+        if checkable and self._lane.free:
+            room = self._lane.free
+            taken = self._lane.take()
+            # A full lane says by itself when a thread is free.
+            wait = min(wait, 0.0 if taken == room else AGAIN_SECONDS if not taken else wait)
+        return wait
+
+    def is_idle(self) -> bool:
+        """Whether nothing is due, and no check under way."""
+        waking, checkable, _ = self._look()
+        return not checkable and not (waking and self._wakes) and len(self._lane.held) == 0
+
+    def _look(self) -> tuple[bool, bool, float | None]:
+        """Return (is a timer or deadline over, is a check due, seconds until the next of all); one statement."""
+        ports = self._kernel.ports
+        now, rows = ports.clock.db_now(), self._rows()
+        checks = rows.checkable(now, self._queues, ports.known_workflows())
+        # A moment back: what fell due since the last look is not to be missed.
+        coming = rows.suspended().filter(wake_at__gt=now - SINCE_LOOK, worker__isnull=True).order_by("wake_at")
+        if ports.is_frozen:
+            first = coming.filter(wake_at__gt=now).values_list("wake_at", flat=True).first()
+            return rows.waking(now).exists(), checks.exists(), None if first is None else (first - now).total_seconds()
+        found = (
+            WorkerHeartbeat.objects.using(ports.using)
+            .filter(pk=self._worker_id)
+            .values_list(
+                Exists(rows.waking(now)),
+                Exists(checks),
+                Subquery(coming.values("wake_at")[:1]),
+                ExpressionWrapper(now, DateTimeField()),
+            )
+            .first()
+        )
+        if found is None:
+            # Our own row is gone (pruned, or not written yet): the next beat writes it anew.
+            return rows.waking(now).exists(), checks.exists(), AGAIN_SECONDS
+        waking, due, first, read_at = found
+        return waking, due, None if first is None else max(0.02, (first - read_at).total_seconds())
+
+    def _rows(self) -> Any:
+        rows: SuspendedRows = StageRun.objects.using(self._kernel.ports.using)
+        return rows if self._run_id is None else rows.filter(run=self._run_id)
