@@ -93,6 +93,10 @@ class Attempt:
             return Suspended(error.suspension, self._desk.notes())
         return self.failed(error)
 
+    def recall(self) -> None:
+        """Read now what the stage remembers of earlier attempts; else that is read when it is first needed."""
+        self._desk.recall_all()
+
     def notes(self) -> Notes:
         """Return what the body has left so far."""
         return self._desk.notes()

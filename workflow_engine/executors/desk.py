@@ -52,6 +52,9 @@ class Desk:
     def _waiting(self) -> Waiting:
         return Waiting(self._ports, self._held.stage)
 
+    def recall_all(self) -> None:
+        self._waiting.recall()
+
     def suspend(
         self, state: Any, poll_every: timedelta, max_wait: timedelta | None, first_poll_at: datetime | None
     ) -> Never:

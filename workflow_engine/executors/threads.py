@@ -32,6 +32,9 @@ class ThreadExecutor:
         attempt = Attempt(self._ports, held, self._recorder)
         try:
             context = attempt.open()
+            if attempt.stage.is_async and held.stage.attempt > 1:
+                # Here, and not in the thread of some blocking call, which may not see the caller's transaction.
+                attempt.recall()
             return attempt.complete(attempt.check(_call(attempt.stage, context)))
         except points.Crash:
             raise

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Never
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from workflow_engine.definitions.results import StageSuspended, Suspension
 from workflow_engine.definitions.stages import Stage
+from workflow_engine.definitions.types import DataType
 from workflow_engine.definitions.waits import Wait
 from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, InvalidPayload
 from workflow_engine.kernel.payloads import pack
@@ -36,6 +37,10 @@ class Waiting:
     @cached_property
     def _memos(self) -> Mapping[tuple[str, str], StageMemo]:
         return StageMemo.objects.using(self._ports.using).of(self._stage.stage_run_id)
+
+    def recall(self) -> None:
+        """Read now what the stage remembers."""
+        _ = self._memos
 
     @property
     def _definition(self) -> Stage[Any, Any, Any]:
@@ -114,12 +119,11 @@ def check_name(name: Any, subject: str) -> None:
 def _state_as_json(definition: Stage[Any, Any, Any], state: Any) -> Any:
     """Return the state as JSON that the check can read. Raises ``InvalidPayload``."""
     what = f"state of stage {definition.id!r}"
-    kind = definition.check.state if definition.check is not None else None
+    kind = DataType(Any, what) if definition.check is None else definition.check.state
     try:
-        data = TypeAdapter(Any).dump_python(state, mode="json")
-        if kind is not None and kind.type is not Any:
-            data = kind.write(state if kind.type is not None else None)
-        return data
+        return kind.write(state)
+    except InvalidPayload as error:
+        raise InvalidPayload(f"{what}.{error.path}".rstrip("."), error.problem) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join([what, *map(str, first["loc"])])

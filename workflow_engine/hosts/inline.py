@@ -38,7 +38,10 @@ class InlineHost:
         self.worker_id = uuid.uuid4()
         self._recorder = Recorder(kernel.ports)
         self._executor = ThreadExecutor(kernel.ports, self._recorder)
-        self._lane = CheckLane(kernel, self.worker_id, self._recorder, None, size=1, freed=lambda: None)
+        # The caller's own transaction may be open: its connection is left as it is.
+        self._lane = CheckLane(
+            kernel, self.worker_id, self._recorder, None, size=1, freed=lambda: None, tidy=lambda: None
+        )
 
     def drain(self, run_id: uuid.UUID | None = None) -> int:
         """Run what is due (of one run) until nothing is; return how many attempts and checks were made."""

@@ -36,6 +36,7 @@ class CheckLane:
     """Claims due checks, as many as it has free threads, makes them and stores what they found.
 
     ``freed`` is called whenever a check has ended: another one may be due, or the same one sooner than anything else.
+    ``tidy`` is called between a check and its finish, for the connections that a check leaves in a transaction.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class CheckLane:
         freed: Callable[[], None],
         queues: Sequence[str] | None = None,
         run_id: uuid.UUID | None = None,
+        tidy: Callable[[], None] = tidy_connections,
     ) -> None:
+        self._tidy = tidy
         self._kernel, self._worker_id, self._recorder, self._lease = kernel, worker_id, recorder, lease
         self._size, self._freed, self._run_id = size, freed, run_id
         self._queues = None if queues is None else tuple(queues)
@@ -134,7 +137,7 @@ class CheckLane:
             raise
         finally:
             self._threads.pop(id(held), None)
-        tidy_connections()
+        self._tidy()
         self._end(held, result)
 
     def _made(self, check: ClaimedCheck, held: Held) -> CheckResult:
@@ -162,7 +165,7 @@ class CheckLane:
             self._finish(CheckOutcome(check, result, timedelta(seconds=time.monotonic() - held.began)), held)
         finally:
             self._forget(held)
-            tidy_connections()
+            self._tidy()
 
     def _forget(self, held: Held) -> None:
         self._checks.pop(id(held), None)
@@ -191,7 +194,7 @@ class CheckLane:
             except (Error, WorkflowEngineError) as error:
                 if wait == FIRST_WAIT_SECONDS:
                     logger.warning("result of a check kept for later run=%s error=%s", held.stage.run_id, error)
-                tidy_connections()
+                self._tidy()
                 if self._stopping.wait(wait):
                     return
                 wait = min(wait * 2, LONGEST_WAIT_SECONDS)

@@ -12,19 +12,21 @@ from .events import AnnotationCreated
 from .unit_of_work import UnitOfWork
 
 
-def insert_notes(work: UnitOfWork, run: WorkflowRun, row: StageRun, notes: Notes) -> None:
+def insert_notes(work: UnitOfWork, run: WorkflowRun, row: StageRun, notes: Notes, *, of_check: bool = False) -> None:
     """Store what is left: annotations of every accepted attempt, artifacts once they are the stage's for good."""
     # Before a check the body does not run again; before an answer or a time it does, and writes its files anew.
     polled = row.status == StageStatus.SUSPENDED and row.wait_kind == WaitKind.POLL
     if notes.artifacts and (row.status == StageStatus.COMPLETED or polled):
-        _insert_artifacts(work, run, row, notes.artifacts)
+        _insert_artifacts(work, run, row, notes.artifacts, replace=of_check or row.attempt > 1)
     if notes.annotations:
         _insert_annotations(work, run, row, notes.annotations)
 
 
-def _insert_artifacts(work: UnitOfWork, run: WorkflowRun, row: StageRun, artifacts: tuple[ArtifactRef, ...]) -> None:
+def _insert_artifacts(
+    work: UnitOfWork, run: WorkflowRun, row: StageRun, artifacts: tuple[ArtifactRef, ...], *, replace: bool
+) -> None:
     rows = WorkflowArtifact.objects.using(work.ports.using)
-    if row.attempt > 1 or row.polls or row.suspended_at is not None:
+    if replace:
         # The check may have written a file of the same name as the body.
         rows.filter(stage_run=row.pk, name__in=[item.name for item in artifacts]).delete()
     rows.bulk_create(

@@ -70,7 +70,7 @@ def _finish(work: UnitOfWork, outcome: CheckOutcome) -> Finished:
     if not isinstance(result, StillPending):
         history = history_row(work, stage, result, outcome.elapsed, AttemptKind.CHECK)
         work.insert(StageAttempt, [history])
-    insert_notes(work, run, row, result.notes)
+    insert_notes(work, run, row, result.notes, of_check=True)
     kind = _tell(work, run, row, check, result, facts)
     points.hit(points.POLL_IN_TX)
     return Finished(row.pk, kind)
