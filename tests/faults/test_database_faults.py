@@ -13,7 +13,7 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 
 from tests.concurrency.threads import together
-from tests.hosts.test_worker import working
+from tests.hosts.working import working
 from tests.invariants import check_all
 from tests.waiting import until
 from tests.workflows import chain, failing, fan

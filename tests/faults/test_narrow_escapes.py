@@ -15,7 +15,7 @@ from django.utils import timezone
 import workflow_engine.hosts.worker as worker_module
 from tests.faults.test_database_faults import unanswered_commit
 from tests.faults.test_database_faults import worker as starter_of
-from tests.hosts.test_worker import status_of, working
+from tests.hosts.working import status_of, working
 from tests.invariants import check_all
 from tests.waiting import until
 from tests.workflows import chain, fan

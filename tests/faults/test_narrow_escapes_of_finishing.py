@@ -19,7 +19,7 @@ import workflow_engine.kernel.commands.start_stages as start_stages
 from tests.faults.test_database_faults import worker as starter_of
 from tests.faults.test_narrow_escapes import done
 from tests.hosts.resting import holding
-from tests.hosts.test_worker import status_of, working
+from tests.hosts.working import status_of, working
 from tests.invariants import check_all
 from tests.waiting import until
 from tests.workflows import Number, chain, fan

@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError, connection, connections
 
 from tests.faults.test_database_faults import worker as starter_of
-from tests.hosts.test_worker import status_of, working
+from tests.hosts.working import status_of, working
 from tests.waiting import until
 from tests.workflows import chain
 from workflow_engine import create_run

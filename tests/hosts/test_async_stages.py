@@ -12,7 +12,7 @@ import pytest
 from django.db import transaction
 
 from tests.hosts.resting import RESTING, until_it_rests
-from tests.hosts.test_worker import status_of, working
+from tests.hosts.working import status_of, working
 from tests.invariants import check_all
 from tests.waiting import until
 from tests.workflows import Number, add_stage, chain

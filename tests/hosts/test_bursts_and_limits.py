@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 
 from tests.hosts.resting import RESTING, holding, until_it_rests
-from tests.hosts.test_worker import status_of, working
+from tests.hosts.working import status_of, working
 from tests.waiting import until
 from tests.workflows import Number, add_stage, chain
 from workflow_engine import create_run

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from tests.hosts.resting import RINGING, holding, until_it_rests
-from tests.hosts.test_worker import status_of, working
+from tests.hosts.working import status_of, working
 from tests.waiting import until
 from tests.workflows import Number, chain
 from workflow_engine import create_run

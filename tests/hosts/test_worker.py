@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
+from tests.hosts.working import status_of, working
 from tests.invariants import check_all
 from tests.waiting import until
 from tests.workflows import Broken, Number, chain, fan
@@ -27,25 +26,6 @@ from workflow_engine.hosts.worker import Worker
 from workflow_engine.models import StageAttempt, StageRun, WorkerHeartbeat, WorkflowLog, WorkflowRun
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@contextmanager
-def working(**options: Any) -> Iterator[Worker]:
-    """Run a worker in a thread; stop and drain it at the end."""
-    worker = Worker(get_kernel(), WorkerOptions(**{"threads": 4, "grace": 5, **options}))
-    thread = threading.Thread(target=worker.run, daemon=True)
-    thread.start()
-    try:
-        yield worker
-    finally:
-        if not worker.is_stopping:
-            worker.stop()
-        thread.join(30)
-        assert not thread.is_alive()
-
-
-def status_of(run: WorkflowRun) -> str:
-    return WorkflowRun.objects.values_list("status", flat=True).get(pk=run.pk)
 
 
 @pytest.mark.smoke

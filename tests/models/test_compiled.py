@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.test_worker import status_of
+from tests.hosts.working import status_of
 from tests.workflows import Number, chain
 from workflow_engine import create_run
 from workflow_engine.bootstrap import get_kernel
