@@ -8,6 +8,7 @@ import pytest
 from django.db import connection, transaction
 
 from tests.faults.processes import stop, worker_process
+from tests.faults.test_crash_matrix_of_waits import WAIT_POINTS
 from tests.faults.workflows import crashing, expected
 from tests.invariants import check_all
 from tests.waiting import until
@@ -161,6 +162,9 @@ def test_every_crash_point_is_in_the_matrix() -> None:
         points.CREATE_AFTER,
         points.CANCEL_IN_TX,
         points.RELEASE_IN_TX,
+        *WAIT_POINTS,
+        points.ANSWER_IN_TX,
+        points.ANSWER_AFTER,
     }
 
     assert covered == set(points.POINTS)

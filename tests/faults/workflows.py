@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timedelta
 
-from workflow_engine.definitions import StageContext, Workflow, define_workflow, register, stage
+from pydantic import BaseModel
+
+from workflow_engine.definitions import (
+    Completion,
+    Output,
+    StageContext,
+    Wait,
+    Workflow,
+    define_workflow,
+    register,
+    stage,
+)
 from workflow_engine.definitions.stages import Stage
 
 LARGE = 100_000
@@ -48,3 +60,53 @@ def expected(text: str) -> str:
     second = digest("second", digest("first", text) + "x" * LARGE) + "x" * LARGE
     middle = {name: digest(name, second) + "x" * LARGE for name in MIDDLE}
     return digest("join", *(middle[key] for key in sorted(middle)))
+
+
+class Verdict(BaseModel):
+    text: str
+
+
+ASK = Wait("ask", Verdict, max_wait=timedelta(milliseconds=200), default=Verdict(text="by default"))
+
+
+@stage("begin")
+def begin(ctx: StageContext[str]) -> str:
+    return digest("begin", ctx.input)
+
+
+@stage("skipped", when=Output(begin) == "never")
+def skipped(ctx: StageContext[str]) -> str:
+    raise AssertionError("its condition does not hold")
+
+
+@stage("ask", waits=[ASK])
+def ask(ctx: StageContext[str]) -> str:
+    return digest("ask", ctx.input, ctx.wait_for(ASK).text)
+
+
+@stage("nap")
+def nap(ctx: StageContext[str]) -> str:
+    ctx.sleep(timedelta(milliseconds=100))
+    return digest("nap", ctx.input)
+
+
+@stage("batch")
+def batch(ctx: StageContext[str]) -> str:
+    ctx.suspend({"ready_at": (ctx.now() + timedelta(seconds=1)).isoformat()}, poll_every=timedelta(milliseconds=300))
+
+
+@batch.check_completion
+def batch_done(ctx: StageContext[str], state: dict[str, str]) -> Completion[str]:
+    ctx.log.info("checking")
+    if ctx.now() < datetime.fromisoformat(state["ready_at"]):
+        return Completion.pending()
+    return Completion.ready(digest("batch", ctx.input) + "x" * LARGE)
+
+
+waiting: Workflow[str, str] = register(
+    define_workflow("waiting", input=str).pipe(begin).pipe(skipped).pipe(ask).pipe(nap).pipe(batch).build()
+)
+
+
+def expected_of_waiting(text: str) -> str:
+    return digest("batch", digest("nap", digest("ask", digest("begin", text), "by default"))) + "x" * LARGE

@@ -24,6 +24,7 @@ from .workers import WorkerHeartbeat
 
 NOT_AN_ITEM = -1
 _IN_ORDER = ("stage_number", "map_index", "id")
+# In the order of the model's fields, as ``from_db`` takes them.
 _SMALL = (
     "id",
     "run_id",
@@ -41,9 +42,9 @@ _SMALL = (
     "worker",
     "alone",
     "suspect",
+    "conditional",
     "failures",
     "crashes",
-    "conditional",
 )
 
 
