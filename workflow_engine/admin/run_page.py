@@ -98,6 +98,8 @@ def _facts(run: WorkflowRun, now: datetime) -> list[tuple[str, Any]]:
         (_("Started"), run.started_at),
         (_("Finished"), run.finished_at),
         (_("Duration"), span(run.started_at, run.finished_at or now) if run.started_at else ""),
+        (_("Total cost"), f"{run.total_cost:,.10g}" if run.total_cost else ""),
+        (_("Total tokens"), f"{run.total_tokens:,}" if run.total_tokens else ""),
         (_("Subject"), subject),
         (_("Reason for cancelling"), run.data.cancel_reason),
         (_("Metadata"), compact(run.metadata)),

@@ -38,6 +38,8 @@ class RunSerializer(serializers.Serializer[Any]):
     started_at = Time()
     finished_at = Time()
     paused_at = Time()
+    total_cost = serializers.FloatField()
+    total_tokens = serializers.IntegerField()
     error = Redacted()
 
 

@@ -62,6 +62,9 @@ class RunResult(Generic[Out]):
     stages: tuple[StageSnapshot, ...]
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     duration: timedelta | None = None
+    # Sums of the stages' metrics ``cost`` and ``tokens``.
+    total_cost: float = 0.0
+    total_tokens: int = 0
 
 
 def run_and_wait(
@@ -178,6 +181,8 @@ def result_of(run: WorkflowRun) -> RunResult[Any]:
         stages=tuple(map(_snapshot, rows)),
         metrics={row.stage: row.metrics for row in rows if row.metrics},
         duration=run.finished_at - run.created_at if run.finished_at else None,
+        total_cost=run.total_cost,
+        total_tokens=run.total_tokens,
     )
 
 

@@ -140,9 +140,21 @@ def settle(
     if plan_group(run, number + 1):
         return "advanced", open_group(work, run, number + 1, places, input=input)
     last = tuple(item["id"] for item in plan_group(run, number))
-    work.change_run(run, RunStatus.COMPLETED, leaving=(RunStatus.RUNNING,), finished_at=work.now)
-    work.emit(run, RunCompleted(workflow_id=run.workflow, output=last))
+    _complete_run(work, run, last)
     return "completed", []
+
+
+def _complete_run(work: UnitOfWork, run: WorkflowRun, output: tuple[str, ...]) -> None:
+    took = work.now - run.started_at if run.started_at else None
+    work.change_run(run, RunStatus.COMPLETED, leaving=(RunStatus.RUNNING,), finished_at=work.now)
+    event = RunCompleted(
+        workflow_id=run.workflow,
+        output=output,
+        duration_ms=None if took is None else round(took.total_seconds() * 1000),
+        total_cost=run.total_cost or None,
+        total_tokens=run.total_tokens or None,
+    )
+    work.emit(run, event)
 
 
 def unfinished_stages(work: UnitOfWork, runs: Sequence[WorkflowRun]) -> dict[tuple[uuid.UUID, int], list[StageRun]]:

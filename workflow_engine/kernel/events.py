@@ -38,11 +38,14 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunCompleted(Event):
-    """``output`` names the stages whose outputs are the run's."""
+    """``output`` names the stages whose outputs are the run's; totals that are 0 are left out."""
 
     type = "run.completed"
     workflow_id: str
     output: tuple[str, ...]
+    duration_ms: int | None = None
+    total_cost: float | None = None
+    total_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,17 @@ class RunCancelled(Event):
     type = "run.cancelled"
     workflow_id: str
     reason: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRerun(Event):
+    """The run goes on from ``stage_id``; ``superseded`` names the stages whose earlier rows no longer count."""
+
+    type = "run.rerun"
+    workflow_id: str
+    stage_id: str
+    superseded: tuple[str, ...]
     actor: str | None = None
 
 
@@ -157,6 +171,7 @@ EVENT_TYPES: tuple[str, ...] = tuple(
         RunFailed,
         RunCancelled,
         RunSuspended,
+        RunRerun,
         StageStarted,
         StageCompleted,
         StageSuspended,

@@ -18,6 +18,7 @@ from .finished import Finished, Outcome
 from .new_stages import NewStage, new_stages
 from .ports import Message, Ports
 from .started import InputReference, StartedStage, group_of, started_from
+from .totals import totals_of
 from .unit_of_work import UnitOfWork
 
 
@@ -84,12 +85,14 @@ def _events_of(outcome: Outcome, run: WorkflowRun, rows: list[NewStage]) -> list
     told: list[Event] = [StageCompleted(**stage_event(outcome.stage), duration_ms=outcome.duration_ms)]
     told += [StageStarted(**stage_event(row)) for row in rows if row.worker is not None]
     if not rows:
+        # Duration and totals are known to the statement only, which adds them.
         told.append(RunCompleted(workflow_id=run.workflow, output=(outcome.stage.stage_id,)))
     return told
 
 
 def _ended_row(outcome: Outcome, events: int, *, ends: bool) -> dict[str, Any]:
     stage, result = outcome.stage, outcome.result
+    cost, tokens = totals_of(result.notes.metrics)
     return {
         "run_id": stage.run_id,
         "stage_run_id": stage.stage_run_id,
@@ -100,6 +103,8 @@ def _ended_row(outcome: Outcome, events: int, *, ends: bool) -> dict[str, Any]:
         "holder": stage.worker_id,
         "output": result.output,  # type: ignore[union-attr]
         "metrics": dict(result.notes.metrics) or None,
+        "cost": cost,
+        "tokens": tokens,
         "elapsed": outcome.elapsed.total_seconds(),
         "events": events,
         "ends": ends,

@@ -33,7 +33,8 @@ def finish_together(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Star
     statement that stores the outputs; what follows is decided only for those that it changed.
     """
     using = work.ports.using
-    data = {outcome.stage.run_id: outcome.stage.data for outcome in outcomes}
+    # Of two attempts of a run the later generation's counts: a rerun may have changed the config.
+    data = {one.stage.run_id: one.stage.data for one in sorted(outcomes, key=lambda one: one.stage.generation)}
     locked = work.lock_hot(list(data))
     runs = {run.pk: run for run in locked}
     for run in locked:
@@ -51,6 +52,7 @@ def finish_together(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Star
     for outcome in done:
         event = StageCompleted(**stage_event(outcome.stage), duration_ms=outcome.duration_ms)
         work.emit(runs[outcome.stage.run_id], event)
+        work.count(runs[outcome.stage.run_id], outcome.result.notes.metrics)
     started = _settle_all(work, runs, done, starter)
     points.hit(points.COMPLETE_IN_TX)
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +27,7 @@ from .conflicts import is_conflict, is_lost
 from .events import Event
 from .new_stages import NewStage
 from .ports import Message, Ports
+from .totals import totals_of
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -103,7 +104,16 @@ class UnitOfWork:
     ) -> None:
         """Change the run's status when the work is saved, in the statement that allocates the event numbers."""
         pending = self._pending[run.pk]
-        pending.status, pending.leaving, pending.columns = status, leaving, columns
+        pending.status, pending.leaving = status, leaving
+        pending.columns |= columns
+
+    def count(self, run: WorkflowRun, metrics: Mapping[str, float]) -> None:
+        """Add what a completed stage has cost to the run's totals, in the statement that allocates its events."""
+        cost, tokens = totals_of(metrics)
+        if cost or tokens:
+            run.total_cost += cost
+            run.total_tokens += tokens
+            self._pending[run.pk].columns |= {"total_cost": run.total_cost, "total_tokens": run.total_tokens}
 
     def is_ending(self, run: WorkflowRun) -> bool:
         return self._pending[run.pk].status is not None

@@ -71,6 +71,8 @@ def _facts(run: WorkflowRun) -> dict[str, str]:
         "started": moment(run.started_at),
         "finished": moment(run.finished_at),
         "took": spell(duration) if duration is not None else "",
+        "cost": f"{run.total_cost:,.10g}" if run.total_cost else "",
+        "tokens": f"{run.total_tokens:,}" if run.total_tokens else "",
         "cancelled": run.data.cancel_reason,
     }
 

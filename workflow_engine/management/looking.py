@@ -121,6 +121,8 @@ def run_as_json(run: WorkflowRun) -> dict[str, Any]:
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "duration": in_seconds(duration_of(run)),
+        "total_cost": run.total_cost,
+        "total_tokens": run.total_tokens,
         "error": run.error,
     }
 

@@ -18,7 +18,8 @@ from .rows import Row, as_json
 # A stage's end: the attempt, the run, how many events, and whether the run ends with it.
 _ENDED = (
     "run_id uuid, stage_run_id uuid, generation integer, stage_id text, attempt_number integer, held_token bigint, "
-    "holder uuid, output jsonb, metrics jsonb, elapsed float8, events integer, ends boolean, leaving text"
+    "holder uuid, output jsonb, metrics jsonb, cost float8, tokens bigint, elapsed float8, events integer, "
+    "ends boolean, leaving text"
 )
 _NEXT = (
     "run_id uuid, id uuid, stage text, group_number smallint, stage_number smallint, queue text, status text, "
@@ -36,7 +37,7 @@ def finish_at_once(
         ended: one row per attempt, columns as in ``_ENDED``; of every run at most one.
         following: the next groups' stages, of whose columns ``_NEXT`` are read; ``worker`` is set if they start in the
             caller's process.
-        events: ``number`` counts from 1 per run.
+        events: ``number`` counts from 1 per run; what ``run.completed`` says of the whole run is filled in.
     """
     with connections[using].cursor() as cursor:
         cursor.execute(_statement(), [as_json(ended), as_json(following), str(causation_id), as_json(events)])
@@ -50,7 +51,8 @@ def _statement() -> str:
     return f"""
 WITH ended AS MATERIALIZED (SELECT * FROM jsonb_to_recordset(%s::jsonb) AS v({_ENDED})),
 locked AS MATERIALIZED (
-    SELECT ended.*, r.event_seq, r.rank_at, r.priority, CLOCK_TIMESTAMP() AS now
+    SELECT ended.*, r.event_seq, r.rank_at, r.priority, r.started_at AS began_at, CLOCK_TIMESTAMP() AS now,
+        r.total_cost + ended.cost AS total_cost, r.total_tokens + ended.tokens AS total_tokens
     FROM {run} AS r JOIN ended ON r.id = ended.run_id
     WHERE r.status = ended.leaving AND r.paused_at IS NULL AND r.generation = ended.generation
     FOR NO KEY UPDATE OF r SKIP LOCKED),
@@ -73,10 +75,15 @@ following AS (
     FROM jsonb_to_recordset(%s::jsonb) AS v({_NEXT}) JOIN done ON done.run_id = v.run_id),
 events AS (
     INSERT INTO {event} (run_id, sequence, generation, type, payload, causation_id, occurred_at)
-    SELECT v.run_id, event_seq + number, done.generation, type, payload, %s::uuid, now
+    SELECT v.run_id, event_seq + number, done.generation, type,
+        CASE WHEN type = 'run.completed' THEN payload || jsonb_strip_nulls(jsonb_build_object(
+            'duration_ms', ROUND(EXTRACT(EPOCH FROM now - began_at) * 1000)::bigint,
+            'total_cost', NULLIF(total_cost, 0), 'total_tokens', NULLIF(total_tokens, 0))) ELSE payload END,
+        %s::uuid, now
     FROM jsonb_to_recordset(%s::jsonb) AS v({_EVENT}) JOIN done ON done.run_id = v.run_id),
 runs AS (
     UPDATE {run} AS r SET event_seq = r.event_seq + done.events,
+        total_cost = done.total_cost, total_tokens = done.total_tokens,
         status = CASE WHEN done.ends THEN 'COMPLETED' ELSE r.status END,
         finished_at = CASE WHEN done.ends THEN done.now ELSE r.finished_at END
     FROM done WHERE r.id = done.run_id)

@@ -50,8 +50,20 @@ class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
         return lock_rows(self.filter(pk=run_id).select_related("data"), skip_locked=skip_locked).first()
 
 
-# What a change of a run decides by; the side row does not change within a generation.
-HOT_COLUMNS = ("id", "workflow", "status", "priority", "generation", "event_seq", "rank_at", "paused_at")
+# What a change of a run decides by, in the order of the fields; the side row does not change within a generation.
+HOT_COLUMNS = (
+    "id",
+    "workflow",
+    "status",
+    "priority",
+    "generation",
+    "event_seq",
+    "rank_at",
+    "started_at",
+    "paused_at",
+    "total_cost",
+    "total_tokens",
+)
 DATA_COLUMNS = ("plan", "config", "input", "metadata")
 
 
