@@ -6,7 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bootstrap import aanswer_stage, acancel_run, acreate_run, answer_stage, cancel_run, create_run
+    from .bootstrap import (
+        aanswer_stage,
+        acancel_run,
+        acreate_run,
+        answer_stage,
+        arerun_from,
+        cancel_run,
+        create_run,
+        plan_rerun,
+        rerun_from,
+    )
     from .definitions import (
         AnnotationKey,
         Approval,
@@ -38,7 +48,9 @@ _HOMES = {
         "RunCancelledError Stage StageContext Trigger Wait Workflow define_workflow get_workflow register "
         "registered_workflows stage"
     ),
-    "workflow_engine.bootstrap": "aanswer_stage acancel_run acreate_run answer_stage cancel_run create_run",
+    "workflow_engine.bootstrap": (
+        "aanswer_stage acancel_run acreate_run answer_stage arerun_from cancel_run create_run plan_rerun rerun_from"
+    ),
     "workflow_engine.hosts.wait": "RunResult run_and_wait",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
@@ -64,12 +76,15 @@ __all__ = [
     "acancel_run",
     "acreate_run",
     "answer_stage",
+    "arerun_from",
     "cancel_run",
     "create_run",
     "define_workflow",
     "get_workflow",
+    "plan_rerun",
     "register",
     "registered_workflows",
+    "rerun_from",
     "run_and_wait",
     "stage",
 ]

@@ -22,8 +22,9 @@ from workflow_engine.conf import NAME, get_setting, transport_name
 from workflow_engine.definitions import Stage, Wait, Workflow
 from workflow_engine.errors import FieldError, InvalidInput, RunNotFound
 from workflow_engine.kernel import Kernel, create_kernel
-from workflow_engine.kernel.commands import AnswerStage, CancelRun, CreateRun
+from workflow_engine.kernel.commands import AnswerStage, CancelRun, CreateRun, RerunFrom
 from workflow_engine.kernel.ports import JobTransport, Limits
+from workflow_engine.kernel.reruns import RerunPlan, preview, read_run
 from workflow_engine.models import WorkflowRun
 from workflow_engine.models.base import DbNow
 from workflow_engine.models.payloads import read_blobs_with
@@ -203,7 +204,7 @@ def answer_stage(
     """
     command = AnswerStage(
         run_id=run_id_of(run),
-        stage_id=stage if isinstance(stage, str) else stage.id,
+        stage_id=_stage_id(stage),
         data=data,
         wait=wait.name if isinstance(wait, Wait) else wait,
         item=item,
@@ -220,6 +221,51 @@ async def aanswer_stage(
     return await sync_to_async(answer_stage, thread_sensitive=False)(run, stage, data, **options)
 
 
+def plan_rerun(
+    run: WorkflowRun | uuid.UUID | str, stage: Stage[Any, Any, Any] | str, *, config: Mapping[str, Any] | None = None
+) -> RerunPlan:
+    """Say what ``rerun_from`` would keep and run again. Writes nothing; raises what ``rerun_from`` raises."""
+    return preview(get_kernel().ports, run_id_of(run), _stage_id(stage), config)
+
+
+def rerun_from(
+    run: WorkflowRun | uuid.UUID | str,
+    stage: Stage[Any, Any, Any] | str,
+    *,
+    config: Mapping[str, Any] | None = None,
+    actor: Any = None,
+    idempotency_key: str | None = None,
+    idempotency_scope: str = "",
+) -> WorkflowRun:
+    """Let a run that has ended go on from a stage, and return it as it is then. Joins the caller's transaction.
+
+    The stage's whole group and all later ones run again; what came before is kept, with its outputs.
+
+    Args:
+        stage: the definition or its id.
+        config: stage id -> fields, laid over what the run has stored; for stages that run again.
+        actor: who did it, a user or text.
+        idempotency_key: the same key again does nothing more.
+
+    Raises:
+        RunNotFound, StageNotFound, InvalidConfig: nothing was written.
+        WorkflowNotFound: there is config, and the workflow is not registered here.
+        InvalidTransition: the run has not ended, or a stage in an earlier group has not succeeded.
+        IdempotencyConflict, IdempotencyInProgress: the key was used for other content, or is being used.
+        DatabaseConflict: inside your transaction: repeat it.
+    """
+    kernel = get_kernel()
+    command = RerunFrom(
+        run_id=run_id_of(run),
+        stage_id=_stage_id(stage),
+        config=config,
+        actor=actor_name(actor),
+        idempotency_key=idempotency_key,
+        idempotency_scope=idempotency_scope,
+    )
+    return read_run(kernel.ports, kernel.dispatch(command).run_id)
+
+
 async def acreate_run(workflow: Workflow[Any, Any] | str, input: Any = None, **options: Any) -> WorkflowRun:
     """``create_run`` in a transaction of its own, for async code."""
     return await sync_to_async(create_run, thread_sensitive=False)(workflow, input, **options)
@@ -228,6 +274,13 @@ async def acreate_run(workflow: Workflow[Any, Any] | str, input: Any = None, **o
 async def acancel_run(run: WorkflowRun | uuid.UUID | str, *, reason: str = "", actor: Any = None) -> bool:
     """``cancel_run`` in a transaction of its own, for async code."""
     return await sync_to_async(cancel_run, thread_sensitive=False)(run, reason=reason, actor=actor)
+
+
+async def arerun_from(
+    run: WorkflowRun | uuid.UUID | str, stage: Stage[Any, Any, Any] | str, **options: Any
+) -> WorkflowRun:
+    """``rerun_from`` in a transaction of its own, for async code."""
+    return await sync_to_async(rerun_from, thread_sensitive=False)(run, stage, **options)
 
 
 def run_id_of(run: WorkflowRun | uuid.UUID | str) -> uuid.UUID:
@@ -245,6 +298,10 @@ def actor_name(actor: Any) -> str:
     if actor is None:
         return ""
     return str(actor.get_username() if hasattr(actor, "get_username") else actor)
+
+
+def _stage_id(stage: Stage[Any, Any, Any] | str) -> str:
+    return stage if isinstance(stage, str) else stage.id
 
 
 def _subject(subject: models.Model | None) -> tuple[int, str] | None:

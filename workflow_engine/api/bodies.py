@@ -91,6 +91,13 @@ class Cancellation(Body):
     reason: Annotated[StrictStr, Field(max_length=2000)] = ""
 
 
+class Rerun(Body):
+    """The body of ``POST runs/{id}/rerun/``."""
+
+    stage_id: StrictStr
+    config: dict[str, Any] | None = None
+
+
 def read_idempotency_key(header: str | None) -> str | None:
     """Return the key of the header ``Idempotency-Key``: a quoted string, quotes optional; None without a header.
 

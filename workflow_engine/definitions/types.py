@@ -112,8 +112,14 @@ class ConfigType:
                     found[item.name] = item.default_factory()
         return {name: TypeAdapter(Any).dump_python(value, mode="json") for name, value in found.items()}
 
-    def merge(self, given: Mapping[str, Any], prefix: str) -> tuple[dict[str, Any], list[FieldError]]:
-        """Lay ``given`` over the defaults, field by field; return what to store and everything that is wrong."""
+    def merge(
+        self, given: Mapping[str, Any], prefix: str, *, over: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], list[FieldError]]:
+        """Lay ``given`` over the defaults, field by field; return what to store and everything that is wrong.
+
+        Args:
+            over: what was stored before, which lies between the two; fields that are gone from the type are dropped.
+        """
         unknown = [
             FieldError(f"{prefix}.{name}", f"no such field; known: {', '.join(sorted(self._names())) or 'none'}")
             for name in given
@@ -121,9 +127,10 @@ class ConfigType:
         ]
         if self.type is None:
             return {}, unknown
-        known = {name: value for name, value in given.items() if name in self._names() or self._open}
         try:
-            value = self.adapter.validate_python({**self.defaults(), **known})
+            value = self.adapter.validate_python(
+                {**self.defaults(), **self._kept(over or {}, given), **self._known(given)}
+            )
         except ValidationError as error:
             return {}, unknown + field_errors(error, prefix)
         if unknown:
@@ -132,6 +139,14 @@ class ConfigType:
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "null"} if self.type is None else self.adapter.json_schema()
+
+    def _known(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in given.items() if name in self._names() or self._open}
+
+    def _kept(self, stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of ``stored``, which goes by aliases, is not given anew by the field's other name."""
+        names = {info.alias: name for name, info in self.type.model_fields.items()} if self._is_model else {}
+        return {name: value for name, value in self._known(stored).items() if names.get(name) not in given}
 
     @property
     def _open(self) -> bool:

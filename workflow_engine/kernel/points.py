@@ -39,6 +39,8 @@ SKIP_IN_TX = "skip.in_tx"
 RELEASE_IN_TX = "release.in_tx"
 REAP_IN_TX = "reap.in_tx"
 REAP_AFTER = "reap.after"
+RERUN_IN_TX = "rerun.in_tx"
+RERUN_AFTER = "rerun.after"
 
 POINTS = (
     CREATE_IN_TX,
@@ -66,6 +68,8 @@ POINTS = (
     RELEASE_IN_TX,
     REAP_IN_TX,
     REAP_AFTER,
+    RERUN_IN_TX,
+    RERUN_AFTER,
 )
 
 

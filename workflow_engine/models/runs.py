@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.contrib.contenttypes.fields import GenericForeignKey
@@ -15,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from workflow_engine.ids import uuid7
 from workflow_engine.statuses import FINISHED_RUN, OPEN_RUN, RunStatus, StageStatus
 
-from .base import lock_rows
+from .base import lock_rows, rank
 from .payloads import Envelope
 
 DEFAULT_PRIORITY = 5
@@ -242,6 +243,30 @@ class WorkflowRun(models.Model):
             for name, value in columns.items():
                 setattr(run, name, value)
             run.event_seq += events
+        return True
+
+    def begin_again(self, *, at: datetime, deadline_at: datetime | None, cost: float, tokens: int) -> bool:
+        """Ended → RUNNING, in the next generation; the lock is held. False if it has not ended or was rerun meanwhile.
+
+        It starts, and is ranked, as from now; nothing of its end is left.
+        """
+        rows = WorkflowRun.objects.using(self._state.db).filter(
+            pk=self.pk, generation=self.generation, status__in=FINISHED_RUN
+        )
+        columns: dict[str, Any] = {
+            "status": RunStatus.RUNNING,
+            "generation": self.generation + 1,
+            "started_at": at,
+            "rank_at": rank(at, self.priority),
+            "deadline_at": deadline_at,
+            "total_cost": cost,
+            "total_tokens": tokens,
+            **dict.fromkeys(("finished_at", "error", "paused_at", "unknown_since")),
+        }
+        if not rows.update(**columns):
+            return False
+        for name, value in columns.items():
+            setattr(self, name, value)
         return True
 
 

@@ -153,6 +153,14 @@ class StageRunQuerySet(SuspendedRows):
             status=StageStatus.CANCELLED, finished_at=now, worker=None, token=F("token") + 1
         )
 
+    def supersede(self, run: WorkflowRun, group_number: int, now: Any) -> int:
+        """Let the rows of a group and of later ones count no more; the lock of the run, which has ended, is held."""
+        return (
+            self.current()
+            .filter(run=run, group_number__gte=group_number)
+            .update(superseded_at=now, token=F("token") + 1)
+        )
+
 
 class StageRun(Suspendable):
     """One unit of work of a run. Only the engine's commands change it."""

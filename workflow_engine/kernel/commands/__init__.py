@@ -16,6 +16,7 @@ from .finish_stages import FinishStages, FinishStagesResult
 from .poll_suspended_stages import PollSuspendedStages, PollSuspendedStagesResult
 from .reap_stale_leases import ReapStaleLeases, ReapStaleLeasesResult
 from .release_stages import ReleaseStages, ReleaseStagesResult
+from .rerun_from import RerunFrom, RerunFromResult
 from .start_stages import StartStages, StartStagesResult
 from .transition_run import TransitionRun, TransitionRunResult
 from .wake_suspended_stages import WakeSuspendedStages, WakeSuspendedStagesResult
@@ -49,6 +50,8 @@ __all__ = [
     "ReapStaleLeasesResult",
     "ReleaseStages",
     "ReleaseStagesResult",
+    "RerunFrom",
+    "RerunFromResult",
     "StartStages",
     "StartStagesResult",
     "TransitionRun",

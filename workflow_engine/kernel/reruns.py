@@ -1,0 +1,166 @@
+"""What a rerun keeps and what it runs again: decided by the plan that the run has stored, and its current rows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workflow_engine.errors import FieldError, InvalidConfig, InvalidTransition, RunNotFound, StageNotFound
+from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.statuses import DONE_STAGE
+
+from .payloads import check_column
+from .ports import Ports
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage of the run's plan as it stands; ``status`` is empty before it has begun to exist."""
+
+    stage_id: str
+    group: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class RerunPlan:
+    """What a rerun from ``stage_id`` would do; nothing was written.
+
+    ``generation`` is the one that it would begin. ``refused`` names the stages from which the run cannot be rerun now,
+    because one in a group before them has not succeeded.
+    """
+
+    run_id: uuid.UUID
+    stage_id: str
+    generation: int
+    kept: tuple[PlannedStage, ...]
+    again: tuple[PlannedStage, ...]
+    refused: tuple[str, ...]
+
+    @property
+    def group(self) -> int:
+        """The number of the first group that runs again."""
+        return self.again[0].group
+
+
+def preview(ports: Ports, run_id: uuid.UUID, stage_id: str, config: Mapping[str, Any] | None = None) -> RerunPlan:
+    """Say what ``RerunFrom`` would do with the run as it is now. Raises what the command raises."""
+    run = read_run(ports, run_id)
+    merge_config(ports, run, stage_id, config)
+    check_ended(run)
+    return make_plan(run, stage_id, standing(run, current_rows(ports, run)))
+
+
+def read_run(ports: Ports, run_id: uuid.UUID) -> WorkflowRun:
+    """Return the run with its data, without a lock. Raises ``RunNotFound``."""
+    run = WorkflowRun.objects.using(ports.using).select_related("data").filter(pk=run_id).first()
+    if run is None:
+        raise RunNotFound(run_id)
+    return run
+
+
+def current_rows(ports: Ports, run: WorkflowRun) -> list[StageRun]:
+    """Return the rows that count, without what is large in them."""
+    rows = StageRun.objects.using(ports.using).current().filter(run=run).in_order()
+    return list(rows.only("stage", "group_number", "status", "metrics"))
+
+
+def standing(run: WorkflowRun, rows: Iterable[StageRun]) -> list[PlannedStage]:
+    """Return every stage of the run's plan with its status; of several items that of the first without success."""
+    statuses: dict[str, str] = {}
+    for row in rows:
+        if statuses.get(row.stage, DONE_STAGE[0]) in DONE_STAGE:
+            statuses[row.stage] = row.status
+    return [
+        PlannedStage(item["id"], number, statuses.get(item["id"], ""))
+        for number, group in enumerate(run.plan["groups"], start=1)
+        for item in group["stages"]
+    ]
+
+
+def check_ended(run: WorkflowRun) -> None:
+    """Raises ``InvalidTransition`` for a run that has not ended."""
+    if not run.is_finished:
+        raise InvalidTransition(
+            f"Run {run.pk} is {run.status}: only a run that is COMPLETED, FAILED or CANCELLED can be rerun. "
+            "Wait for its end, or cancel it first."
+        )
+
+
+def make_plan(run: WorkflowRun, stage_id: str, stages: Iterable[PlannedStage]) -> RerunPlan:
+    """Return what a rerun of a run that has ended keeps and runs again.
+
+    Raises:
+        StageNotFound: the run's plan has no such stage.
+        InvalidTransition: a stage in an earlier group has not succeeded; the text names the first.
+    """
+    stages = list(stages)
+    number = group_number(run, stage_id)
+    unfinished = next((one for one in stages if one.status not in DONE_STAGE), None)
+    if unfinished is not None and unfinished.group < number:
+        state = f"is {unfinished.status}" if unfinished.status else "has not begun"
+        raise InvalidTransition(
+            f"Run {run.pk} cannot be rerun from stage {stage_id!r}: stage {unfinished.stage_id!r} before it {state}. "
+            f"Rerun it from {unfinished.stage_id!r}, or from an earlier stage."
+        )
+    return RerunPlan(
+        run_id=run.pk,
+        stage_id=stage_id,
+        generation=run.generation + 1,
+        kept=tuple(one for one in stages if one.group < number),
+        again=tuple(one for one in stages if one.group >= number),
+        refused=tuple(one.stage_id for one in stages if unfinished is not None and one.group > unfinished.group),
+    )
+
+
+def group_number(run: WorkflowRun, stage_id: str) -> int:
+    """Return the number of the stage's group in the run's plan, from 1. Raises ``StageNotFound``."""
+    groups = _groups_of(run)
+    if stage_id not in groups:
+        raise StageNotFound(run.workflow, stage_id, list(groups))
+    return groups[stage_id]
+
+
+def merge_config(
+    ports: Ports, run: WorkflowRun, stage_id: str, config: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """Lay ``config`` (stage id -> fields) over what the run has stored, field by field, and return what to store.
+
+    Raises:
+        StageNotFound: the run's plan has no stage ``stage_id``.
+        WorkflowNotFound: there is config, and the workflow that says what fits is not registered here.
+        InvalidConfig: with every error of every stage; a stage that does not run again takes none.
+    """
+    number, groups = group_number(run, stage_id), _groups_of(run)
+    merged: dict[str, dict[str, Any]] = dict(run.data.config)
+    if config is None:
+        return merged
+    workflow = ports.registry.get_workflow(run.workflow)
+    if not isinstance(config, Mapping):
+        problem = FieldError("", f"must map stage ids to config, got {type(config).__name__}")
+        raise InvalidConfig(f"workflow {workflow.id!r}", [problem])
+    errors: list[FieldError] = []
+    for name, fields in config.items():
+        if name not in groups:
+            errors.append(FieldError(str(name), f"no such stage; known: {', '.join(groups)}"))
+        elif groups[name] < number:
+            errors.append(FieldError(name, "it keeps its result, so its config cannot change; rerun from it"))
+        elif not workflow.has_stage(name):
+            errors.append(FieldError(name, "the code here no longer has this stage"))
+        elif not isinstance(fields, Mapping):
+            errors.append(FieldError(name, f"must be an object, got {type(fields).__name__}"))
+        else:
+            value, problems = workflow.get_stage(name).signature.config.merge(fields, name, over=merged.get(name))
+            errors += problems
+            if value:
+                merged[name] = value
+    if errors:
+        raise InvalidConfig(f"workflow {workflow.id!r}", errors)
+    check_column(merged)
+    return merged
+
+
+def _groups_of(run: WorkflowRun) -> dict[str, int]:
+    return {item["id"]: number for number, group in enumerate(run.plan["groups"], start=1) for item in group["stages"]}
