@@ -12,7 +12,7 @@ from tests.faults.test_crash_matrix_of_waits import WAIT_POINTS
 from tests.faults.workflows import crashing, expected
 from tests.invariants import check_all
 from tests.waiting import until
-from workflow_engine import cancel_run, create_run
+from workflow_engine import cancel_run, create_run, rerun_from
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.kernel import points
@@ -153,6 +153,24 @@ def test_a_cancel_that_dies_in_its_transaction_has_not_happened() -> None:
     check_all()
 
 
+def test_a_rerun_that_dies_before_its_commit_has_not_happened_and_after_it_has() -> None:
+    with registry_override(crashing):
+        run = create_run(crashing, "input")
+        cancel_run(run)
+        for point, generation in ((points.RERUN_IN_TX, 0), (points.RERUN_AFTER, 1)):
+            hook = points.install(points.hook_from(f"{point}:1:raise"))
+            try:
+                with pytest.raises(points.Crash):
+                    rerun_from(run, crashing.stage_ids[0], idempotency_key="again")
+            finally:
+                points.install(hook)
+            run.refresh_from_db()
+            assert run.generation == generation
+            check_all()
+
+        assert rerun_from(run, crashing.stage_ids[0], idempotency_key="again").generation == 1
+
+
 def test_every_crash_point_is_in_the_matrix() -> None:
     covered = {
         *WORKER_POINTS,
@@ -165,6 +183,8 @@ def test_every_crash_point_is_in_the_matrix() -> None:
         *WAIT_POINTS,
         points.ANSWER_IN_TX,
         points.ANSWER_AFTER,
+        points.RERUN_IN_TX,
+        points.RERUN_AFTER,
     }
 
     assert covered == set(points.POINTS)

@@ -31,6 +31,7 @@ from workflow_engine.kernel.commands import (
     Outcome,
     ReapStaleLeases,
     ReleaseStages,
+    RerunFrom,
     StartStages,
 )
 from workflow_engine.kernel.started import StartedStage
@@ -181,6 +182,21 @@ def test_a_cancel_whose_commit_is_not_answered_says_that_it_cancelled(known: Any
 
     assert OutboxEvent.objects.filter(type="run.cancelled").count() == 1
     assert not cancel_run(run)
+    check_all()
+
+
+@pytest.mark.parametrize("landed", [True, False])
+@pytest.mark.parametrize("key", [None, "key"])
+def test_a_rerun_whose_commit_is_not_answered_happens_once(engine: Kernel, landed: bool, key: str | None) -> None:
+    run_id = engine.dispatch(CreateRun(workflow_id="chain", input={"value": 1})).run_id
+    take(engine, worker())
+    cancel_run(run_id)
+
+    with unanswered_commit(landed=landed):
+        result = engine.dispatch(RerunFrom(run_id=run_id, stage_id="add-1", idempotency_key=key))
+
+    assert (result.generation, result.superseded, result.replayed) == (1, ("add-1",), False)
+    assert OutboxEvent.objects.filter(type="run.rerun").count() == 1
     check_all()
 
 
