@@ -55,7 +55,7 @@ def run_page(run: WorkflowRun, *, now: datetime, see_payloads: bool) -> dict[str
         "attempts": [_attempt(row) for row in _last(run, "attempts", "traceback")],
         "logs": [_log(row) for row in _last(run, "logs")],
         "events": [{"row": row, "payload": _details(row)} for row in _last(run, "events", order="sequence")],
-        "artifacts": [_artifact(row, see_payloads) for row in _last(run, "artifacts")],
+        "artifacts": [_artifact(row, see_payloads) for row in _last(run, "artifacts", stage_run__superseded_at=None)],
         "annotations": [{"row": row, "value": compact(said(row))} for row in _last(run, "annotations")],
         "payloads": _payloads(run) if see_payloads else None,
     }
@@ -66,9 +66,9 @@ def _stages(run: WorkflowRun) -> QuerySet[StageRun]:
     return rows.defer("config", "output")
 
 
-def _last(run: WorkflowRun, name: str, *unread: str, order: str = "pk") -> list[Any]:
+def _last(run: WorkflowRun, name: str, *unread: str, order: str = "pk", **wanted: Any) -> list[Any]:
     """Return the last rows of a table of the run, the oldest first."""
-    return list(getattr(run, name).order_by(f"-{order}").defer(*unread)[:MOST_ROWS])[::-1]
+    return list(getattr(run, name).filter(**wanted).order_by(f"-{order}").defer(*unread)[:MOST_ROWS])[::-1]
 
 
 def _name(run: WorkflowRun) -> str:

@@ -1,4 +1,4 @@
-"""Runs: the list, the page of one run, and the only thing that the admin changes: a run can be cancelled."""
+"""Runs: the list, the page of one run, and what can be done: cancel a run, or rerun it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from . import columns
 from .base import ReadOnlyAdmin, ReadOnlyChangeList, may_see_payloads, now
 from .columns import MISSING, bar, chip, run_link, span
 from .filters import CreatedFilter, WorkflowFilter
+from .reruns import Rerunning
 from .run_page import run_page
 
 MOST_AT_ONCE = 1_000
@@ -49,7 +50,7 @@ class RunChangeList(ReadOnlyChangeList):
 
 
 @admin.register(WorkflowRun)
-class WorkflowRunAdmin(ReadOnlyAdmin):
+class WorkflowRunAdmin(Rerunning, ReadOnlyAdmin):
     list_display = ("short_id", "workflow", "state", "progress", "current_stage", "priority", "age", "duration")
     list_display_links = None
     list_filter = ("status", CreatedFilter, WorkflowFilter)
@@ -105,6 +106,7 @@ class WorkflowRunAdmin(ReadOnlyAdmin):
         page = run_page(run, now=now(), see_payloads=may_see_payloads(request))
         may_cancel = self.has_cancel_permission(request) and not run.is_finished
         context.update(title=page["name"], subtitle=None, page=page, may_cancel=may_cancel)
+        context["rerunnable"] = self.stages_to_rerun(request, run)
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=gettext_lazy("run"))

@@ -16,18 +16,18 @@ from .columns import MISSING, chip, envelope_text, json_block, run_link, short, 
 
 @admin.register(StageRun)
 class StageRunAdmin(ReadOnlyAdmin):
-    list_display = ("stage", "state", "run_page", "attempt", "held_by", "due_at", "duration", "problem")
+    list_display = ("stage", "chip_of_status", "run_page", "attempt", "held_by", "due_at", "duration", "problem")
     list_filter = ("status",)
     search_fields = ("id", "run_id")
     search_help_text = _("The exact id of a stage run or run")
     unread = ("config", "output", "metrics", "progress")
     fields = (
-        ("stage", "state"),
+        ("stage", "chip_of_status"),
         "run_page",
         ("group_number", "stage_number", "generation"),
         ("queue", "priority"),
         ("attempt", "failures", "crashes", "suspect"),
-        ("due_at", "started_at", "finished_at", "duration"),
+        ("due_at", "started_at", "finished_at", "duration", "superseded_at"),
         "worker",
         "problem",
         "figures",
@@ -36,8 +36,11 @@ class StageRunAdmin(ReadOnlyAdmin):
     payload_fields = ("settings", "result")
 
     @admin.display(description=_("status"))
-    def state(self, row: StageRun) -> SafeString:
-        return chip(row.status, row.get_status_display())
+    def chip_of_status(self, row: StageRun) -> SafeString:
+        status = chip(row.status, row.get_status_display())
+        if row.superseded_at is None:
+            return status
+        return format_html('{} <span class="wfe-quiet">{}</span>', status, _("superseded by a rerun"))
 
     @admin.display(description=_("duration"))
     def duration(self, row: StageRun) -> str:

@@ -8,7 +8,8 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 VIEW, ADD = "workflow_engine.view_workflowrun", "workflow_engine.add_workflowrun"
-CANCEL, PAYLOAD = "workflow_engine.cancel_workflowrun", "workflow_engine.view_payload"
+CANCEL, RERUN = "workflow_engine.cancel_workflowrun", "workflow_engine.rerun_workflowrun"
+PAYLOAD = "workflow_engine.view_payload"
 
 
 class EnginePermission(BasePermission):

@@ -67,7 +67,7 @@ class RunArtifacts(EngineView):
     needs = {"get": VIEW}
 
     def get(self, request: Request, run_id: uuid.UUID) -> Response:
-        """Return the files of the run, oldest first."""
+        """Return the files of the stages that count, oldest first."""
         run = find_run(run_id)
-        rows = WorkflowArtifact.objects.using(run._state.db).filter(run=run).order_by("id")
-        return Response({"results": ArtifactSerializer(rows, many=True).data})
+        rows = WorkflowArtifact.objects.using(run._state.db).filter(run=run, stage_run__superseded_at__isnull=True)
+        return Response({"results": ArtifactSerializer(rows.order_by("id"), many=True).data})

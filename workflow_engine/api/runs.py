@@ -81,7 +81,7 @@ class RunList(EngineView):
             raise InvalidBody([problem], code=error.code) from error
         except (InvalidInput, InvalidConfig) as error:
             field = "input" if isinstance(error, InvalidInput) else "config"
-            raise InvalidBody([_under(field, item) for item in error.errors], code=error.code) from error
+            raise InvalidBody([under(field, item) for item in error.errors], code=error.code) from error
 
 
 class RunDetail(EngineView):
@@ -107,7 +107,7 @@ class RunCancel(EngineView):
     def post(self, request: Request, run_id: uuid.UUID) -> Response:
         """Cancel a run: ``{"reason"?}`` -> ``{"cancelled", "status"}``; ``cancelled`` is false if it had ended."""
         body = self.read_body(Cancellation)
-        _check({"reason": body.reason})
+        check_values({"reason": body.reason})
         command = CancelRun(run_id=run_id, reason=body.reason, actor=actor_name(request.user))
         result = get_kernel().dispatch(command)
         return Response({"cancelled": result.cancelled, "status": result.status})
@@ -134,18 +134,18 @@ def _workflow_ids(request: Request) -> list[str]:
 
 def _check_values(body: NewRun) -> None:
     """Refuse what no database stores, with the field's name."""
-    _check({"input": body.input, "config": body.config})
-    _check({"metadata": body.metadata, "annotations": body.annotations}, check_column)
+    check_values({"input": body.input, "config": body.config})
+    check_values({"metadata": body.metadata, "annotations": body.annotations}, check_column)
 
 
-def _check(values: dict[str, Any], check: Callable[[Any], None] = check_json) -> None:
+def check_values(values: dict[str, Any], check: Callable[[Any], None] = check_json) -> None:
     for name, value in values.items():
         try:
             check(value)
         except InvalidPayload as error:
-            raise InvalidBody([_under(name, FieldError(error.path, error.problem, "not_storable"))]) from error
+            raise InvalidBody([under(name, FieldError(error.path, error.problem, "not_storable"))]) from error
 
 
-def _under(field: str, error: FieldError) -> FieldError:
+def under(field: str, error: FieldError) -> FieldError:
     path = f"{field}.{error.path}" if error.path else field
     return FieldError(path, error.message, error.code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
+from .reruns import RunRerun
 from .run_parts import RunArtifacts, RunAttempts, RunEvents, RunLogs, RunStages
 from .runs import RunCancel, RunDetail, RunList
 from .workflows import WorkflowDetail, WorkflowList
@@ -16,6 +17,7 @@ urlpatterns = [
     path("runs/", RunList.as_view(), name="runs"),
     path("runs/<uuid:run_id>/", RunDetail.as_view(), name="run"),
     path("runs/<uuid:run_id>/cancel/", RunCancel.as_view(), name="run-cancel"),
+    path("runs/<uuid:run_id>/rerun/", RunRerun.as_view(), name="run-rerun"),
     path("runs/<uuid:run_id>/stages/", RunStages.as_view(), name="run-stages"),
     path("runs/<uuid:run_id>/logs/", RunLogs.as_view(), name="run-logs"),
     path("runs/<uuid:run_id>/events/", RunEvents.as_view(), name="run-events"),

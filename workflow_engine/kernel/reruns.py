@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ class PlannedStage:
     stage_id: str
     group: int
     status: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"stage_id": self.stage_id, "group": self.group, "status": self.status or None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,17 @@ class RerunPlan:
     def group(self) -> int:
         """The number of the first group that runs again."""
         return self.again[0].group
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data; the status of a stage that has not begun is None."""
+        return {
+            "run_id": self.run_id,
+            "stage_id": self.stage_id,
+            "generation": self.generation,
+            "kept": [one.as_json() for one in self.kept],
+            "again": [one.as_json() for one in self.again],
+            "refused": list(self.refused),
+        }
 
 
 def preview(ports: Ports, run_id: uuid.UUID, stage_id: str, config: Mapping[str, Any] | None = None) -> RerunPlan:
@@ -89,17 +103,22 @@ def check_ended(run: WorkflowRun) -> None:
         )
 
 
-def make_plan(run: WorkflowRun, stage_id: str, stages: Iterable[PlannedStage]) -> RerunPlan:
+def rerunnable(stages: Sequence[PlannedStage]) -> list[PlannedStage]:
+    """Return the stages from which a run that has ended can be rerun: all before them have succeeded."""
+    last = next((one.group for one in stages if one.status not in DONE_STAGE), None)
+    return [one for one in stages if last is None or one.group <= last]
+
+
+def make_plan(run: WorkflowRun, stage_id: str, stages: Sequence[PlannedStage]) -> RerunPlan:
     """Return what a rerun of a run that has ended keeps and runs again.
 
     Raises:
         StageNotFound: the run's plan has no such stage.
         InvalidTransition: a stage in an earlier group has not succeeded; the text names the first.
     """
-    stages = list(stages)
-    number = group_number(run, stage_id)
-    unfinished = next((one for one in stages if one.status not in DONE_STAGE), None)
-    if unfinished is not None and unfinished.group < number:
+    number, allowed = group_number(run, stage_id), rerunnable(stages)
+    if number > allowed[-1].group:
+        unfinished = next(one for one in stages if one.status not in DONE_STAGE)
         state = f"is {unfinished.status}" if unfinished.status else "has not begun"
         raise InvalidTransition(
             f"Run {run.pk} cannot be rerun from stage {stage_id!r}: stage {unfinished.stage_id!r} before it {state}. "
@@ -111,7 +130,7 @@ def make_plan(run: WorkflowRun, stage_id: str, stages: Iterable[PlannedStage]) -
         generation=run.generation + 1,
         kept=tuple(one for one in stages if one.group < number),
         again=tuple(one for one in stages if one.group >= number),
-        refused=tuple(one.stage_id for one in stages if unfinished is not None and one.group > unfinished.group),
+        refused=tuple(one.stage_id for one in stages[len(allowed) :]),
     )
 
 

@@ -20,6 +20,7 @@ from workflow_engine.errors import (
     InvalidPayload,
     InvalidTransition,
     RunNotFound,
+    StageNotFound,
     WorkflowEngineError,
     WorkflowNotFound,
 )
@@ -31,6 +32,7 @@ _USAGE_ERRORS = (
     InvalidInput,
     InvalidPayload,
     InvalidTransition,
+    StageNotFound,
     WorkflowNotFound,
 )
 
