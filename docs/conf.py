@@ -26,6 +26,7 @@ CONTENTS = {
         "how-to/run-workers",
         "how-to/queues",
         "how-to/rq",
+        "how-to/rerun",
         "how-to/testing",
         "how-to/http-api",
         "how-to/admin",

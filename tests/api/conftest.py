@@ -21,8 +21,9 @@ ROLES: dict[str, tuple[str, ...]] = {
     "viewer": ("view_workflowrun",),
     "adder": ("add_workflowrun",),
     "canceller": ("cancel_workflowrun",),
+    "rerunner": ("rerun_workflowrun",),
     "reader": ("view_workflowrun", "view_payload"),
-    "all": ("view_workflowrun", "add_workflowrun", "cancel_workflowrun", "view_payload"),
+    "all": ("view_workflowrun", "add_workflowrun", "cancel_workflowrun", "rerun_workflowrun", "view_payload"),
 }
 BASE = "/workflows/"
 

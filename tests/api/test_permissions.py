@@ -24,7 +24,16 @@ GETS = [
     "runs/{run}/attempts/",
     "runs/{run}/artifacts/",
 ]
-READ = {"anonymous": 403, "nobody": 403, "viewer": 200, "adder": 403, "canceller": 403, "reader": 200, "all": 200}
+READ = {
+    "anonymous": 403,
+    "nobody": 403,
+    "viewer": 200,
+    "adder": 403,
+    "canceller": 403,
+    "rerunner": 403,
+    "reader": 200,
+    "all": 200,
+}
 TABLE: dict[tuple[str, str], dict[str, int]] = {
     **{("get", address): READ for address in GETS},
     **{("head", address): READ for address in GETS},
@@ -34,6 +43,7 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         "viewer": 403,
         "adder": 201,
         "canceller": 403,
+        "rerunner": 403,
         "reader": 403,
         "all": 201,
     },
@@ -43,11 +53,27 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         "viewer": 403,
         "adder": 403,
         "canceller": 200,
+        "rerunner": 403,
         "reader": 403,
         "all": 200,
     },
+    # Allowed, but the run has not ended.
+    ("post", "runs/{run}/rerun/"): {
+        "anonymous": 403,
+        "nobody": 403,
+        "viewer": 403,
+        "adder": 403,
+        "canceller": 403,
+        "rerunner": 409,
+        "reader": 403,
+        "all": 409,
+    },
 }
-BODIES = {"runs/": {"workflow_id": "delivery", "input": {}}, "runs/{run}/cancel/": {}}
+BODIES: dict[str, dict[str, Any]] = {
+    "runs/": {"workflow_id": "delivery", "input": {}},
+    "runs/{run}/cancel/": {},
+    "runs/{run}/rerun/": {"stage_id": "pack-up"},
+}
 CASES = [
     (method, address, role, status) for (method, address), answers in TABLE.items() for role, status in answers.items()
 ]
@@ -86,7 +112,7 @@ def test_a_run_that_does_not_exist_is_404(
 ) -> None:
     place = address.format(run=uuid.uuid4())
 
-    answer = api.send(place, {}) if method == "post" else api.read(place)
+    answer = api.send(place, BODIES[address]) if method == "post" else api.read(place)
 
     assert answer.status_code == 404
     assert problem_of(answer)["code"] == "RUN_NOT_FOUND"

@@ -52,7 +52,7 @@ def finish_together(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Star
     for outcome in done:
         event = StageCompleted(**stage_event(outcome.stage), duration_ms=outcome.duration_ms)
         work.emit(runs[outcome.stage.run_id], event)
-        work.count(runs[outcome.stage.run_id], outcome.result.notes.metrics)
+        work.add_to_totals(runs[outcome.stage.run_id], outcome.result.notes.metrics)
     started = _settle_all(work, runs, done, starter)
     points.hit(points.COMPLETE_IN_TX)
     return [

@@ -107,7 +107,7 @@ class UnitOfWork:
         pending.status, pending.leaving = status, leaving
         pending.columns |= columns
 
-    def count(self, run: WorkflowRun, metrics: Mapping[str, float]) -> None:
+    def add_to_totals(self, run: WorkflowRun, metrics: Mapping[str, float]) -> None:
         """Add what a completed stage has cost to the run's totals, in the statement that allocates its events."""
         cost, tokens = totals_of(metrics)
         if cost or tokens:

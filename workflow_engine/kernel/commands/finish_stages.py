@@ -109,7 +109,7 @@ def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None, wait: b
     insert_notes(work, run, row, result.notes)
     if isinstance(result, Completed):
         work.emit(run, StageCompleted(**stage_event(row), duration_ms=outcome.duration_ms))
-        work.count(run, result.notes.metrics)
+        work.add_to_totals(run, result.notes.metrics)
         places = Places(starter, work.ports) if starter and outcome.may_go_on else None
         started = complete(work, run, outcome, places)
         finished = Finished(row.pk, "completed", tuple(started))
