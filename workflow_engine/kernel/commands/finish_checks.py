@@ -120,6 +120,7 @@ def _tell(
     if isinstance(result, Completed):
         lasted = work.now - check.started_at if check.started_at else timedelta(0)
         work.emit(run, StageCompleted(**facts, duration_ms=round(lasted.total_seconds() * 1000)))
+        work.add_to_totals(run, row.metrics or {})
         settle(work, run, row.group_number)
         return "completed"
     if isinstance(result, Failed) and result.retry_in is None:
