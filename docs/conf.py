@@ -24,6 +24,7 @@ CONTENTS = {
         "how-to/retries-and-timeouts",
         "how-to/large-data",
         "how-to/run-workers",
+        "how-to/deploy",
         "how-to/queues",
         "how-to/rq",
         "how-to/rerun",

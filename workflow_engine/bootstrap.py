@@ -94,6 +94,7 @@ def limits_from_settings() -> Limits:
         beat_seconds=get_setting("BEAT_SECONDS"),
         max_crashes=get_setting("MAX_CRASHES"),
         idempotency_wait_seconds=get_setting("IDEMPOTENCY_WAIT_SECONDS"),
+        unknown_grace_seconds=get_setting("UNKNOWN_DEFINITION_GRACE_SECONDS"),
     )
 
 

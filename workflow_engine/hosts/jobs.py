@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.kernel.ports import Message
+from workflow_engine.kernel.waiting import waiting_queues
 
 from .options import WorkerOptions
-from .orchestrator import waiting_queues
 from .worker import Worker
 
 

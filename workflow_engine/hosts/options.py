@@ -40,6 +40,7 @@ def describe_worker(worker_id: uuid.UUID, options: WorkerOptions, slots: int, po
         slots=slots,
         queues=None if options.queues is None else tuple(options.queues),
         workflows=tuple(ports.known_workflows()),
+        stages=ports.known_stages(),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -120,6 +120,7 @@ def settle(
     places: Places | None = None,
     *,
     unfinished: Sequence[StageRun] | None = None,
+    missing: Sequence[str] | None = None,
     input: InputReference | None = None,
 ) -> tuple[Action, list[StartedStage]]:
     """Decide what follows for a run whose lock is held, now that a stage of group ``number`` may have ended.
@@ -127,6 +128,7 @@ def settle(
     Args:
         unfinished: the group's stages that have not succeeded, in order, if the caller has read them under the lock
             (or knows that there are none); None: they are read here.
+        missing: the group's stages that have no row, likewise.
     """
     if run.status != RunStatus.RUNNING or work.is_ending(run):
         return "noop", []
@@ -134,9 +136,14 @@ def settle(
         unfinished = unfinished_stages(work, [run]).get((run.pk, number), [])
     if any(row.status in OPEN_STAGE for row in unfinished):
         return "noop", []
-    if unfinished:
-        _fail_run(work, run, unfinished[0])
+    if failed := next((row for row in unfinished if row.status == StageStatus.FAILED), None):
+        _fail_run(work, run, failed)
         return "failed", []
+    if missing is None:
+        missing = missing_stages(work, [(run, number)]).get((run.pk, number), [])
+    if unfinished or missing:
+        # Nothing that may be taken for done: ``ReapStuckRuns`` decides.
+        return "noop", []
     if plan_group(run, number + 1):
         return "advanced", open_group(work, run, number + 1, places, input=input)
     last = tuple(item["id"] for item in plan_group(run, number))
@@ -155,6 +162,26 @@ def _complete_run(work: UnitOfWork, run: WorkflowRun, output: tuple[str, ...]) -
         total_tokens=run.total_tokens or None,
     )
     work.emit(run, event)
+
+
+def missing_stages(
+    work: UnitOfWork, groups: Iterable[tuple[WorkflowRun, int]]
+) -> dict[tuple[uuid.UUID, int], list[str]]:
+    """Return the stages of the plans that have no row, by run id and group number of locked runs; one statement.
+
+    A group of one stage is not asked about: whoever asks has just seen its row.
+    """
+    planned = {
+        (run.pk, number): [item["id"] for item in plan_group(run, number)]
+        for run, number in groups
+        if len(plan_group(run, number)) > 1
+    }
+    if not planned:
+        return {}
+    rows = StageRun.objects.using(work.ports.using).current().filter(run__in={run_id for run_id, _ in planned})
+    there = set(rows.values_list("run", "stage"))
+    found = {key: [stage for stage in stages if (key[0], stage) not in there] for key, stages in planned.items()}
+    return {key: stages for key, stages in found.items() if stages}
 
 
 def unfinished_stages(work: UnitOfWork, runs: Sequence[WorkflowRun]) -> dict[tuple[uuid.UUID, int], list[StageRun]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +25,8 @@ class WorkerFacts:
     slots: int
     queues: tuple[str, ...] | None = None
     workflows: tuple[str, ...] = ()
+    # Workflow id -> the stages that its code has, those that are retired too.
+    stages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class Limits:
     beat_seconds: float = 10
     max_crashes: int = 3
     idempotency_wait_seconds: float = 10
+    unknown_grace_seconds: float = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +164,11 @@ class Ports:
 
     def known_workflows(self) -> list[str]:
         return [workflow.id for workflow in self.registry.registered_workflows()]
+
+    def known_stages(self) -> dict[str, tuple[str, ...]]:
+        """Return the stages that can be executed here, by workflow; those that are retired too."""
+        known = self.registry.registered_workflows()
+        return {item.id: (*item.stage_ids, *(stage.id for stage in item.retired)) for item in known}
 
     def loop_stages(self) -> dict[str, tuple[str, ...]]:
         """Return the stages that run on an event loop, by workflow; workflows without any are left out."""

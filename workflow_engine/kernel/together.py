@@ -10,7 +10,7 @@ from workflow_engine.models import StageAttempt, StageRun, WorkflowRun
 from workflow_engine.statuses import RunStatus, StageStatus
 
 from . import points
-from .advance import Places, Starter, settle, stage_event, unfinished_stages
+from .advance import Places, Starter, missing_stages, settle, stage_event, unfinished_stages
 from .events import StageCompleted, StageStarted
 from .finished import Finished, Outcome, attempt_of
 from .ports import Ports
@@ -77,6 +77,8 @@ def _settle_all(
     by_group: dict[tuple[uuid.UUID, int], list[Outcome]] = {}
     for outcome in done:
         by_group.setdefault((outcome.stage.run_id, outcome.stage.group_number), []).append(outcome)
+    ended = [(runs[key[0]], key[1]) for key in by_group if not unfinished.get(key)]
+    missing = missing_stages(work, ended)
     places = Places(starter, work.ports) if starter else None
     started: dict[uuid.UUID, list[StartedStage]] = {}
     # Those that only go on have their place; wide groups share what is left then.
@@ -85,7 +87,7 @@ def _settle_all(
         last, left = group[-1], unfinished.get((run_id, number), [])
         goes_on = places if last.may_go_on else None
         following = _start_siblings(work, run, left, last, goes_on)
-        following += complete(work, run, last, goes_on, unfinished=left)
+        following += complete(work, run, last, goes_on, unfinished=left, missing=missing.get((run_id, number), ()))
         started[last.stage.stage_run_id] = following
     return started
 
@@ -119,6 +121,7 @@ def complete(
     places: Places | None,
     *,
     unfinished: Sequence[StageRun] | None = None,
+    missing: Sequence[str] | None = None,
 ) -> list[StartedStage]:
     """Advance a run whose stage has just completed; return what the caller goes on with."""
     stage = outcome.stage
@@ -131,6 +134,7 @@ def complete(
         places if _knows(work.ports, run) else None,
         # A stage alone in its group has no siblings to wait for, and its output is the next one's input.
         unfinished=() if lone else unfinished,
+        missing=() if lone else missing,
         input=InputReference({stage.stage_id: output}) if lone else None,
     )
     return started

@@ -42,7 +42,11 @@ class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
 
     def claimable(self, now: Any, workflows: list[str]) -> WorkflowRunQuerySet:
         """Runs that a worker knowing ``workflows`` may claim now, the first to claim first."""
-        due = self.filter(status=RunStatus.PENDING, paused_at__isnull=True, due_at__lte=now, workflow__in=workflows)
+        return self.waiting(now).filter(workflow__in=workflows)
+
+    def waiting(self, now: Any) -> WorkflowRunQuerySet:
+        """Unpaused runs that are due to begin, of whatever workflow."""
+        due = self.filter(status=RunStatus.PENDING, paused_at__isnull=True, due_at__lte=now)
         # No rank is after its due time, so the index need not be read past now: later starts cost nothing.
         return due.filter(rank_at__lte=now).order_by("rank_at", "id")
 
@@ -220,6 +224,11 @@ class WorkflowRun(models.Model):
             if len(stages) > 1 or stages[0] in completed:
                 return number
         return 0
+
+    def mark_unknown(self, since: datetime | None) -> bool:
+        """No living worker has known the workflow since then (None: one does); only while the run is PENDING."""
+        rows = WorkflowRun.objects.using(self._state.db).filter(pk=self.pk, status=RunStatus.PENDING)
+        return bool(rows.update(unknown_since=since))
 
     # Status changes are one UPDATE that names the statuses it may leave and carries the event numbers.
 

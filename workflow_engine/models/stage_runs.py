@@ -72,6 +72,10 @@ class StageRunQuerySet(SuspendedRows):
             run__status=RunStatus.RUNNING, run__paused_at__isnull=True, run__workflow__in=workflows
         )
 
+    def waiting(self, until: Any) -> StageRunQuerySet:
+        """Stages due by ``until`` of unpaused running runs, of whatever workflow and queue; in the queue's order."""
+        return self.due(until, None).filter(run__status=RunStatus.RUNNING, run__paused_at__isnull=True)
+
     def orphaned(self, alive_after: Any) -> StageRunQuerySet:
         """Stages that run, or are checked, by workers whose lease was over at ``alive_after`` (or who left no row)."""
         alive = WorkerHeartbeat.objects.using(self.db).filter(pk=OuterRef("worker"), lease_until__gte=alive_after)
@@ -122,6 +126,7 @@ class StageRunQuerySet(SuspendedRows):
                 "alone": alone,
                 "started_at": at,
                 "progress": None,
+                "unknown_since": None,
             },
             counted=("token", "attempt"),
         )
@@ -298,6 +303,7 @@ class StageRun(Suspendable):
             alone=alone,
             started_at=at,
             progress=None,
+            unknown_since=None,
         )
 
     def complete(self, *, at: Any, output: dict[str, Any], metrics: dict[str, Any]) -> bool:
@@ -337,6 +343,10 @@ class StageRun(Suspendable):
     def refuse(self, *, at: Any, error: dict[str, Any]) -> bool:
         """PENDING → FAILED: it can never start."""
         return self._change(StageStatus.PENDING, status=StageStatus.FAILED, finished_at=at, error=error)
+
+    def mark_unknown(self, since: Any) -> bool:
+        """PENDING stays PENDING; no living worker has known it since then (None: one does)."""
+        return self._change(StageStatus.PENDING, unknown_since=since)
 
     def defer(self, *, due_at: Any) -> bool:
         """PENDING stays PENDING, but is not due before ``due_at``; spends nothing."""

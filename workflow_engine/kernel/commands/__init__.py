@@ -15,6 +15,8 @@ from .finish_checks import FinishChecks, FinishChecksResult
 from .finish_stages import FinishStages, FinishStagesResult
 from .poll_suspended_stages import PollSuspendedStages, PollSuspendedStagesResult
 from .reap_stale_leases import ReapStaleLeases, ReapStaleLeasesResult
+from .reap_stuck_runs import ReapStuckRuns, ReapStuckRunsResult
+from .reap_unknown import ReapUnknown, ReapUnknownResult
 from .release_stages import ReleaseStages, ReleaseStagesResult
 from .rerun_from import RerunFrom, RerunFromResult
 from .start_stages import StartStages, StartStagesResult
@@ -48,6 +50,10 @@ __all__ = [
     "PollSuspendedStagesResult",
     "ReapStaleLeases",
     "ReapStaleLeasesResult",
+    "ReapStuckRuns",
+    "ReapStuckRunsResult",
+    "ReapUnknown",
+    "ReapUnknownResult",
     "ReleaseStages",
     "ReleaseStagesResult",
     "RerunFrom",

@@ -75,6 +75,7 @@ def _renew(work: UnitOfWork, command: Beat) -> None:
                 slots=worker.slots,
                 queues=None if worker.queues is None else list(worker.queues),
                 workflows=list(worker.workflows),
+                stages={workflow: list(stages) for workflow, stages in worker.stages.items()},
                 started_at=work.now,
                 **changes,
             )

@@ -11,7 +11,7 @@ from workflow_engine.errors import RunNotFound
 from workflow_engine.kernel.advance import Action, open_group, settle
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import StageRun
+from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.statuses import RunStatus
 
 from .base import Command, handles
@@ -44,8 +44,11 @@ def transition_run(command: TransitionRun, ports: Ports, causation_id: uuid.UUID
 
 def _transition(work: UnitOfWork, run_id: uuid.UUID) -> Action | None:
     run = work.lock_run(run_id)
-    if run is None:
-        return None
+    return None if run is None else advance(work, run)
+
+
+def advance(work: UnitOfWork, run: WorkflowRun) -> Action:
+    """Do what follows for a run whose lock is held, whatever stage it stands at."""
     if run.status != RunStatus.RUNNING:
         return "noop"
     rows = StageRun.objects.using(work.ports.using).current().filter(run=run)

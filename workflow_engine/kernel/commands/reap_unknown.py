@@ -1,0 +1,222 @@
+"""``definition.reap_unknown``: what no living worker knows waits for a while, in case of a deploy, and fails then."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from django.db.models import Q
+
+from workflow_engine.kernel.advance import settle, stage_event
+from workflow_engine.kernel.advertised import read_advertised, read_stopped
+from workflow_engine.kernel.events import RunFailed, StageFailed
+from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
+from workflow_engine.models import OutboxEvent, StageRun, WorkerHeartbeat, WorkflowRun
+from workflow_engine.models.base import read_clock
+from workflow_engine.statuses import RunStatus, StageStatus
+
+from .base import Command, handles
+from .start_stages import UNKNOWN_STAGE_WAIT
+
+logger = logging.getLogger(__name__)
+# A place in a queue: rank and id.
+Place = tuple[datetime, uuid.UUID]
+# Rows of a queue that are looked at by one command.
+PAGE = 1_000
+# After an outage workers come up one after the other: the first is not the judge of what the others know.
+SETTLING = timedelta(minutes=5)
+Verdict = Literal["marked", "cleared", "failed", "kept"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReapUnknownResult:
+    """Ids of runs and of stage runs. ``runs_place``, ``stages_place``: where to go on; None: from the front."""
+
+    marked: tuple[uuid.UUID, ...]
+    cleared: tuple[uuid.UUID, ...]
+    failed: tuple[uuid.UUID, ...]
+    runs_place: Place | None
+    stages_place: Place | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReapUnknown(Command[ReapUnknownResult]):
+    """Note since when no living worker knows what is due; fail it once that is longer than the grace.
+
+    Args:
+        max: at most so many changes.
+        runs_after, stages_after: go on where an earlier command came to.
+    """
+
+    type = "definition.reap_unknown"
+    max: int = 100
+    runs_after: Place | None = None
+    stages_after: Place | None = None
+
+
+@handles(ReapUnknown)
+def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) -> ReapUnknownResult:
+    runs, stages = _waiting_runs(ports, command.runs_after), _waiting_stages(ports, command.stages_after)
+    done: dict[Verdict, list[uuid.UUID]] = {"marked": [], "cleared": [], "failed": [], "kept": []}
+    for row in _to_judge(ports, runs, stages):
+        if sum(map(len, done.values())) - len(done["kept"]) >= command.max:
+            break
+        judge = _judge_run if isinstance(row, WorkflowRun) else _judge_stage
+        try:
+            verdict = transact(ports, causation_id, lambda work, judge=judge, row=row: judge(work, row))  # type: ignore[misc]
+        except Exception:  # one bad row must not hide the others
+            logger.exception("unknown definition cannot be treated id=%s", row.pk)
+            continue
+        done[verdict].append(row.pk)
+    return ReapUnknownResult(
+        marked=tuple(done["marked"]),
+        cleared=tuple(done["cleared"]),
+        failed=tuple(done["failed"]),
+        runs_place=_next_place(runs),
+        stages_place=_next_place(stages),
+    )
+
+
+def _next_place(rows: Sequence[Any]) -> Place | None:
+    return (rows[-1].rank_at, rows[-1].pk) if len(rows) == PAGE else None
+
+
+def _after(rows: Any, place: Place | None) -> Any:
+    if place is None:
+        return rows
+    rank_at, pk = place
+    return rows.filter(rank_at__gte=rank_at).filter(Q(rank_at__gt=rank_at) | Q(pk__gt=pk))
+
+
+def _waiting_runs(ports: Ports, after: Place | None) -> list[WorkflowRun]:
+    rows = WorkflowRun.objects.using(ports.using).waiting(ports.clock.db_now())
+    return list(_after(rows, after).only("workflow", "rank_at", "unknown_since")[:PAGE])
+
+
+def _waiting_stages(ports: Ports, after: Place | None) -> list[StageRun]:
+    # A worker that knows the workflow but not the stage has put it off for a moment: it is due all the same.
+    soon = ports.clock.db_now() + UNKNOWN_STAGE_WAIT
+    rows = _after(StageRun.objects.using(ports.using).waiting(soon), after).select_related("run")
+    return list(rows.only("stage", "queue", "rank_at", "token", "unknown_since", "run__workflow")[:PAGE])
+
+
+def _to_judge(
+    ports: Ports, runs: Sequence[WorkflowRun], stages: Sequence[StageRun]
+) -> Iterator[WorkflowRun | StageRun]:
+    """Yield what has to be looked at under a lock: what is to be marked, cleared or failed."""
+    if not runs and not stages:
+        # An idle tick stays cheap.
+        return
+    known = _Known(ports)
+    if not known.advertised.anybody:
+        return
+    rows: list[WorkflowRun | StageRun] = [*runs, *stages]
+    now = _time(ports) if any(row.unknown_since for row in rows) else None
+    for row in rows:
+        since = row.unknown_since
+        if known.has(row):
+            if since is not None:
+                yield row
+        elif since is None or now is None or now - since >= _grace(ports):
+            yield row
+
+
+class _Known:
+    """What the living workers have, and what is paused, as of now."""
+
+    def __init__(self, ports: Ports) -> None:
+        self.advertised, self._stopped = read_advertised(ports), read_stopped(ports)
+
+    def has(self, row: WorkflowRun | StageRun) -> bool:
+        """Whether the row waits for something else than its definition."""
+        if isinstance(row, WorkflowRun):
+            return row.workflow in self._stopped.workflows or self.advertised.has_workflow(row.workflow)
+        workflow = row.run.workflow
+        if workflow in self._stopped.workflows or row.queue in self._stopped.queues:
+            return True
+        return self.advertised.has_stage(workflow, row.stage)
+
+
+def _judge_run(work: UnitOfWork, candidate: WorkflowRun) -> Verdict:
+    run = work.lock_run(candidate.pk, skip_locked=True)
+    if run is None or run.status != RunStatus.PENDING or run.paused_at is not None:
+        return "failed" if run is not None and _failed_before(work, run) else "kept"
+    verdict = _verdict(work, run, run)
+    if verdict == "failed":
+        error = _error(work, run.workflow)
+        work.change_run(run, RunStatus.FAILED, leaving=(RunStatus.PENDING,), finished_at=work.now, error=error)
+        work.emit(run, RunFailed(workflow_id=run.workflow, error=error))
+        logger.warning("unknown workflow given up run=%s workflow=%s", run.pk, run.workflow)
+    return verdict
+
+
+def _judge_stage(work: UnitOfWork, candidate: StageRun) -> Verdict:
+    run = work.lock_run(candidate.run_id, skip_locked=True)
+    if run is None or run.status != RunStatus.RUNNING or run.paused_at is not None:
+        return "failed" if run is not None and _failed_before(work, run) else "kept"
+    rows = StageRun.objects.using(work.ports.using).current().select_related("run")
+    row = rows.filter(pk=candidate.pk, token=candidate.token, status=StageStatus.PENDING).first()
+    if row is None:
+        return "failed" if _failed_before(work, run) else "kept"
+    verdict = _verdict(work, run, row)
+    if verdict == "failed":
+        error = _error(work, run.workflow, row.stage)
+        if not row.refuse(at=work.now, error=error):
+            return "kept"
+        work.emit(run, StageFailed(**stage_event(row), error=error))
+        settle(work, run, row.group_number)
+        logger.warning("unknown stage given up run=%s workflow=%s stage=%s", run.pk, run.workflow, row.stage)
+    return verdict
+
+
+def _verdict(work: UnitOfWork, run: WorkflowRun, row: WorkflowRun | StageRun) -> Verdict:
+    """Decide under the lock, and mark or clear the row."""
+    # Asked again: a worker may have come up meanwhile.
+    known, since = _Known(work.ports), row.unknown_since
+    if known.has(row):
+        return "cleared" if since is not None and row.mark_unknown(None) else "kept"
+    is_over = since is not None and work.now - since >= _grace(work.ports)
+    if since is None or (is_over and _was_paused(work, run, since)):
+        return "marked" if row.mark_unknown(work.now) else "kept"
+    return "failed" if is_over and _has_settled(work) else "kept"
+
+
+def _grace(ports: Ports) -> timedelta:
+    return timedelta(seconds=ports.limits.unknown_grace_seconds)
+
+
+def _time(ports: Ports) -> datetime:
+    now = ports.clock.db_now()
+    return now if isinstance(now, datetime) else read_clock(ports.using)
+
+
+def _was_paused(work: UnitOfWork, run: WorkflowRun, since: datetime) -> bool:
+    """Whether the run was paused since then, when nobody asked who knows it: the grace begins again."""
+    resumed = OutboxEvent.objects.using(work.ports.using).filter(run=run, type="run.resumed", occurred_at__gt=since)
+    return resumed.exists()
+
+
+def _has_settled(work: UnitOfWork) -> bool:
+    """Whether some living worker has been up for a while."""
+    alive = WorkerHeartbeat.objects.using(work.ports.using).alive(work.now)
+    return alive.filter(started_at__lte=work.now - min(_grace(work.ports), SETTLING)).exists()
+
+
+def _failed_before(work: UnitOfWork, run: WorkflowRun) -> bool:
+    """Whether an earlier try of this step has failed the run, if its COMMIT was not answered."""
+    mine = OutboxEvent.objects.using(work.ports.using).filter(run=run, causation_id=work.causation_id)
+    return work.repeated and mine.exists()
+
+
+def _error(work: UnitOfWork, workflow_id: str, stage: str | None = None) -> dict[str, Any]:
+    what, code = f"workflow {workflow_id!r}", "WORKFLOW_NOT_FOUND"
+    if stage is not None and read_advertised(work.ports).has_workflow(workflow_id):
+        what, code = f"stage {stage!r} of workflow {workflow_id!r}", "STAGE_NOT_FOUND"
+    grace = work.ports.limits.unknown_grace_seconds
+    message = f"No living worker has known {what} for {grace:g} seconds (UNKNOWN_DEFINITION_GRACE_SECONDS)."
+    return {"code": code, "class": "", "message": message, "stage": stage}

@@ -1,0 +1,36 @@
+"""What waits for a worker just now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workflow_engine.models import StageRun, WorkflowRun
+
+from .ports import Ports
+
+# Rows looked at to find the queues in which something waits.
+MOST_WAITING = 100
+
+
+def waiting_queues(ports: Ports, queues: Sequence[str] | None = None) -> list[str]:
+    """Return those of ``queues`` (None: of all) in which something is due now; two statements."""
+    now, known = ports.clock.db_now(), ports.known_workflows()
+    wanted = None if queues is None else list(queues)
+    stages = StageRun.objects.using(ports.using).startable(now, wanted, known).values("queue")[:MOST_WAITING]
+    runs = WorkflowRun.objects.using(ports.using).claimable(now, known)
+    found = {row["queue"] for row in stages}
+    for plan in runs.values_list("data__plan", flat=True)[:MOST_WAITING]:
+        found |= {item["queue"] for group in plan["groups"][:1] for item in group["stages"]}
+    return sorted(found if wanted is None else found & set(wanted))
+
+
+def ring_again(ports: Ports) -> list[str]:
+    """Ring where something is due and waits, as the transport may have lost its bells; return the queues.
+
+    Nothing is asked where workers look for themselves.
+    """
+    if ports.transport.polls:
+        return []
+    queues = waiting_queues(ports)
+    ports.transport.refill(queues)
+    return queues
