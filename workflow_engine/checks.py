@@ -1,4 +1,4 @@
-"""System checks: what is wrong with a project's settings, with the fix. Only ``--deploy`` opens a connection."""
+"""System checks: what is wrong with a project, with the fix. Only ``--deploy`` and ``--database`` open a connection."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import DatabaseError, transaction
 from django.utils.module_loading import import_string
 
 from .conf import NAME, get_setting, problems, transport_name
@@ -102,6 +103,26 @@ def check_blob_storage(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -
             id="workflow_engine.W002",
         )
     ]
+
+
+@register(Tags.database)
+def check_plans(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W004: live runs need code that is gone. Only with ``check --database …`` and before ``migrate``."""
+    alias = get_setting("DATABASE")
+    if alias not in (databases or ()):
+        return []
+    from .bootstrap import get_kernel
+    from .kernel.drift import find_drift
+
+    try:
+        with transaction.atomic(using=alias):
+            found = find_drift(get_kernel().ports)
+    except DatabaseError:
+        # Before the first migrate there are no tables.
+        return []
+    return [Warning(str(item), hint=" ".join(item.fixes), id="workflow_engine.W004") for item in found]
 
 
 @register()
