@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.management.calling import call
-from tests.workflows import chain, fan
+from tests.workflows import Number, add_stage, chain, fan
+from workflow_engine.definitions import define_workflow
 from workflow_engine.graphs import as_mermaid, as_text
 
 Know = Callable[..., Any]
@@ -37,6 +38,18 @@ def test_a_workflow_is_drawn_in_the_format_asked_for(known: Know) -> None:
     assert call("wfe_graph", "fan", "--format", "mermaid").out == f"{as_mermaid(workflow)}\n"
     assert ElementTree.fromstring(call("wfe_graph", "fan", "--format", "svg").out).tag.endswith("svg")
     assert call("wfe_graph", "fan", "--json").json["workflow_id"] == "fan"
+
+
+@pytest.mark.parametrize("format", ["text", "mermaid", "svg"])
+def test_retired_stages_are_not_drawn_but_told_to_programs(known: Know, format: str) -> None:
+    base = define_workflow("changed", input=Number).pipe(add_stage("add-1"))
+    known(base.parallel(add_stage("left"), add_stage("right"), fail_fast=True).retired(add_stage("before")).build())
+
+    drawn, data = call("wfe_graph", "changed", "--format", format), call("wfe_graph", "changed", "--json").json
+
+    assert (drawn.code, "right" in drawn.out.lower(), "before" in drawn.out.lower()) == (0, True, False)
+    assert [group["fail_fast"] for group in data["groups"]] == [False, True]
+    assert data["retired"] == ["before"]
 
 
 def test_a_drawing_can_be_written_to_a_file(known: Know, tmp_path: Path) -> None:

@@ -16,8 +16,15 @@ def as_data(workflow: Workflow[Any, Any]) -> dict[str, Any]:
         "version": workflow.version,
         "fingerprint": workflow.fingerprint,
         "groups": [
-            {"number": group.number, "stages": [_stage(stage) for stage in group.stages]} for group in workflow.groups
+            {
+                "number": group.number,
+                "fail_fast": group.fail_fast,
+                "stages": [_stage(stage) for stage in group.stages],
+            }
+            for group in workflow.groups
         ],
+        # In no plan any more, but still executed for old runs.
+        "retired": [stage.id for stage in workflow.retired],
         "input_schema": workflow.input_schema(),
         "config_schema": workflow.config_schema(),
         "output_schema": workflow.output_schema(),
