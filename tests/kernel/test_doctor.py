@@ -109,6 +109,11 @@ def end_of_open_run(run: WorkflowRun) -> None:
         WorkflowRun.objects.filter(pk=run.pk).update(finished_at=START)
 
 
+def skipped_before(run: WorkflowRun) -> None:
+    set_stages(run, "SKIPPED", finished_at=START)
+    WorkflowRun.objects.filter(pk=run.pk).update(status="PENDING")
+
+
 def suspend(run: WorkflowRun, **columns: object) -> None:
     set_stages(run, "SUSPENDED", suspended_at=LONG_AGO, **columns)
 
@@ -125,10 +130,7 @@ OF_BEGUN_RUNS: dict[str, tuple[str, str, Seed]] = {
     "a stage of a run that has not begun": (
         "status.impossible",
         "violation",
-        lambda run: [
-            set_stages(run, "SKIPPED", finished_at=START),
-            WorkflowRun.objects.filter(pk=run.pk).update(status="PENDING"),
-        ],
+        skipped_before,
     ),
     "an ended stage without a time": ("time.missing", "violation", no_end),
     "an open run with a time of its end": ("time.missing", "violation", end_of_open_run),

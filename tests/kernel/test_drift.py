@@ -118,7 +118,7 @@ def test_a_wait_that_is_gone_is_drift(kernel: Kernel, known: Know, deploy: Know)
 
 
 def batch(*, checked: bool) -> Workflow[Any, Any]:
-    submit: Stage[Number, Any, Number] = add_stage("submit")  # type: ignore[assignment]
+    submit: Stage[Number, Any, Number] = add_stage("submit")
     if checked:
 
         @submit.check_completion

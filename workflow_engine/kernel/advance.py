@@ -137,7 +137,7 @@ def settle(
     if any(row.status in OPEN_STAGE for row in unfinished):
         return "noop", []
     if failed := next((row for row in unfinished if row.status == StageStatus.FAILED), None):
-        _fail_run(work, run, failed)
+        fail_run(work, run, {**(failed.error or {"code": "STAGE_FAILED"}), "stage": failed.stage})
         return "failed", []
     if missing is None:
         missing = missing_stages(work, [(run, number)]).get((run.pk, number), [])
@@ -192,7 +192,9 @@ def unfinished_stages(work: UnitOfWork, runs: Sequence[WorkflowRun]) -> dict[tup
     return found
 
 
-def _fail_run(work: UnitOfWork, run: WorkflowRun, failed: StageRun) -> None:
-    error = {**(failed.error or {"code": "STAGE_FAILED"}), "stage": failed.stage}
-    work.change_run(run, RunStatus.FAILED, leaving=(RunStatus.RUNNING,), finished_at=work.now, error=error)
+def fail_run(
+    work: UnitOfWork, run: WorkflowRun, error: dict[str, Any], *, leaving: RunStatus = RunStatus.RUNNING
+) -> None:
+    """End a locked run as FAILED: the one way to do so."""
+    work.change_run(run, RunStatus.FAILED, leaving=(leaving,), finished_at=work.now, error=error)
     work.emit(run, RunFailed(workflow_id=run.workflow, error=error))

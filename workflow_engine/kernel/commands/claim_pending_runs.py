@@ -11,8 +11,8 @@ from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
 from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable, WorkflowEngineError
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import Places, Starter, open_group
-from workflow_engine.kernel.events import RunFailed, RunStarted
+from workflow_engine.kernel.advance import Places, Starter, fail_run, open_group
+from workflow_engine.kernel.events import RunStarted
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import InputReference, StartedStage, plan_group, started_from
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
@@ -182,6 +182,5 @@ def _fail_claim(work: UnitOfWork, run_id: uuid.UUID, message: str) -> _Claim:
 
 def _refuse(work: UnitOfWork, run: WorkflowRun, code: str, message: str) -> _Claim:
     error = {"code": code, "class": "", "message": message, "stage": None}
-    work.change_run(run, RunStatus.FAILED, leaving=(RunStatus.PENDING,), finished_at=work.now, error=error)
-    work.emit(run, RunFailed(workflow_id=run.workflow, error=error))
+    fail_run(work, run, error, leaving=RunStatus.PENDING)
     return _Claim(run.pk, failed=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from django.db.models import Exists, OuterRef, Q
 
 from workflow_engine.kernel import points
-from workflow_engine.kernel.events import RunFailed
+from workflow_engine.kernel.advance import fail_run
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.kernel.waiting import ring_again
@@ -145,8 +145,7 @@ def _fail(work: UnitOfWork, run: WorkflowRun) -> None:
     listed = ", ".join(f"{stage} {status}" for stage, status in states.items())
     message = f"Nothing can move this run on: no stage of it is pending, running or suspended ({listed})."
     error = {"code": "STUCK", "class": "", "message": message[:2000], "stage": culprit}
-    work.change_run(run, RunStatus.FAILED, leaving=(RunStatus.RUNNING,), finished_at=work.now, error=error)
-    work.emit(run, RunFailed(workflow_id=run.workflow, error=error))
+    fail_run(work, run, error)
 
 
 def _states(work: UnitOfWork, run: WorkflowRun) -> Mapping[str, str]:

@@ -7,13 +7,13 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from django.db.models import Q
 
-from workflow_engine.kernel.advance import settle, stage_event
+from workflow_engine.kernel.advance import fail_run, settle, stage_event
 from workflow_engine.kernel.advertised import read_advertised, read_stopped
-from workflow_engine.kernel.events import RunFailed, StageFailed
+from workflow_engine.kernel.events import StageFailed
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import OutboxEvent, StageRun, WorkerHeartbeat, WorkflowRun
@@ -66,13 +66,13 @@ def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) ->
     for row in _to_judge(ports, runs, stages):
         if sum(map(len, done.values())) - len(done["kept"]) >= command.max:
             break
-        judge = _judge_run if isinstance(row, WorkflowRun) else _judge_stage
+        judge = _judge_run if row.stage is None else _judge_stage
         try:
             verdict = transact(ports, causation_id, lambda work, judge=judge, row=row: judge(work, row))  # type: ignore[misc]
         except Exception:  # one bad row must not hide the others
-            logger.exception("unknown definition cannot be treated id=%s", row.pk)
+            logger.exception("unknown definition cannot be treated run=%s stage=%s", row.run_id, row.stage)
             continue
-        done[verdict].append(row.pk)
+        done[verdict].append(row.id)
     return ReapUnknownResult(
         marked=tuple(done["marked"]),
         cleared=tuple(done["cleared"]),
@@ -82,8 +82,21 @@ def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) ->
     )
 
 
-def _next_place(rows: Sequence[Any]) -> Place | None:
-    return (rows[-1].rank_at, rows[-1].pk) if len(rows) == PAGE else None
+class _Row(NamedTuple):
+    """What waits: a stage run, or a run that has not begun (without stage)."""
+
+    id: uuid.UUID
+    rank_at: datetime
+    unknown_since: datetime | None
+    workflow: str
+    run_id: uuid.UUID
+    token: int = 0
+    stage: str | None = None
+    queue: str | None = None
+
+
+def _next_place(rows: Sequence[_Row]) -> Place | None:
+    return (rows[-1].rank_at, rows[-1].id) if len(rows) == PAGE else None
 
 
 def _after(rows: Any, place: Place | None) -> Any:
@@ -93,21 +106,21 @@ def _after(rows: Any, place: Place | None) -> Any:
     return rows.filter(rank_at__gte=rank_at).filter(Q(rank_at__gt=rank_at) | Q(pk__gt=pk))
 
 
-def _waiting_runs(ports: Ports, after: Place | None) -> list[WorkflowRun]:
-    rows = WorkflowRun.objects.using(ports.using).waiting(ports.clock.db_now())
-    return list(_after(rows, after).only("workflow", "rank_at", "unknown_since")[:PAGE])
+def _waiting_runs(ports: Ports, after: Place | None) -> list[_Row]:
+    rows = _after(WorkflowRun.objects.using(ports.using).waiting(ports.clock.db_now()), after)
+    columns = ("pk", "rank_at", "unknown_since", "workflow", "pk")
+    return [_Row(*values) for values in rows.values_list(*columns)[:PAGE]]
 
 
-def _waiting_stages(ports: Ports, after: Place | None) -> list[StageRun]:
+def _waiting_stages(ports: Ports, after: Place | None) -> list[_Row]:
     # A worker that knows the workflow but not the stage has put it off for a moment: it is due all the same.
     soon = ports.clock.db_now() + UNKNOWN_STAGE_WAIT
-    rows = _after(StageRun.objects.using(ports.using).waiting(soon), after).select_related("run")
-    return list(rows.only("stage", "queue", "rank_at", "token", "unknown_since", "run__workflow")[:PAGE])
+    rows = _after(StageRun.objects.using(ports.using).waiting(soon), after)
+    columns = ("pk", "rank_at", "unknown_since", "run__workflow", "run_id", "token", "stage", "queue")
+    return [_Row(*values) for values in rows.values_list(*columns)[:PAGE]]
 
 
-def _to_judge(
-    ports: Ports, runs: Sequence[WorkflowRun], stages: Sequence[StageRun]
-) -> Iterator[WorkflowRun | StageRun]:
+def _to_judge(ports: Ports, runs: Sequence[_Row], stages: Sequence[_Row]) -> Iterator[_Row]:
     """Yield what has to be looked at under a lock: what is to be marked, cleared or failed."""
     if not runs and not stages:
         # An idle tick stays cheap.
@@ -115,14 +128,16 @@ def _to_judge(
     known = _Known(ports)
     if not known.advertised.anybody:
         return
-    rows: list[WorkflowRun | StageRun] = [*runs, *stages]
-    now = _time(ports) if any(row.unknown_since for row in rows) else None
-    for row in rows:
+    now: datetime | None = None
+    for row in (*runs, *stages):
         since = row.unknown_since
-        if known.has(row):
+        if known.has(row.workflow, row.stage, row.queue):
             if since is not None:
                 yield row
-        elif since is None or now is None or now - since >= _grace(ports):
+            continue
+        if since is not None and now is None:
+            now = _time(ports)
+        if since is None or now is None or now - since >= _grace(ports):
             yield row
 
 
@@ -132,38 +147,33 @@ class _Known:
     def __init__(self, ports: Ports) -> None:
         self.advertised, self._stopped = read_advertised(ports), read_stopped(ports)
 
-    def has(self, row: WorkflowRun | StageRun) -> bool:
-        """Whether the row waits for something else than its definition."""
-        if isinstance(row, WorkflowRun):
-            return row.workflow in self._stopped.workflows or self.advertised.has_workflow(row.workflow)
-        workflow = row.run.workflow
-        if workflow in self._stopped.workflows or row.queue in self._stopped.queues:
+    def has(self, workflow: str, stage: str | None, queue: str | None) -> bool:
+        """Whether it waits for something else than its definition."""
+        if workflow in self._stopped.workflows or queue in self._stopped.queues:
             return True
-        return self.advertised.has_stage(workflow, row.stage)
+        return self.advertised.has_workflow(workflow) if stage is None else self.advertised.has_stage(workflow, stage)
 
 
-def _judge_run(work: UnitOfWork, candidate: WorkflowRun) -> Verdict:
-    run = work.lock_run(candidate.pk, skip_locked=True)
+def _judge_run(work: UnitOfWork, candidate: _Row) -> Verdict:
+    run = work.lock_run(candidate.run_id, skip_locked=True)
     if run is None or run.status != RunStatus.PENDING or run.paused_at is not None:
         return "failed" if run is not None and _failed_before(work, run) else "kept"
-    verdict = _verdict(work, run, run)
+    verdict = _verdict(work, run, run, candidate)
     if verdict == "failed":
-        error = _error(work, run.workflow)
-        work.change_run(run, RunStatus.FAILED, leaving=(RunStatus.PENDING,), finished_at=work.now, error=error)
-        work.emit(run, RunFailed(workflow_id=run.workflow, error=error))
+        fail_run(work, run, _error(work, run.workflow), leaving=RunStatus.PENDING)
         logger.warning("unknown workflow given up run=%s workflow=%s", run.pk, run.workflow)
     return verdict
 
 
-def _judge_stage(work: UnitOfWork, candidate: StageRun) -> Verdict:
+def _judge_stage(work: UnitOfWork, candidate: _Row) -> Verdict:
     run = work.lock_run(candidate.run_id, skip_locked=True)
     if run is None or run.status != RunStatus.RUNNING or run.paused_at is not None:
         return "failed" if run is not None and _failed_before(work, run) else "kept"
-    rows = StageRun.objects.using(work.ports.using).current().select_related("run")
-    row = rows.filter(pk=candidate.pk, token=candidate.token, status=StageStatus.PENDING).first()
+    rows = StageRun.objects.using(work.ports.using).current()
+    row = rows.filter(pk=candidate.id, token=candidate.token, status=StageStatus.PENDING).first()
     if row is None:
         return "failed" if _failed_before(work, run) else "kept"
-    verdict = _verdict(work, run, row)
+    verdict = _verdict(work, run, row, candidate)
     if verdict == "failed":
         error = _error(work, run.workflow, row.stage)
         if not row.refuse(at=work.now, error=error):
@@ -174,11 +184,11 @@ def _judge_stage(work: UnitOfWork, candidate: StageRun) -> Verdict:
     return verdict
 
 
-def _verdict(work: UnitOfWork, run: WorkflowRun, row: WorkflowRun | StageRun) -> Verdict:
+def _verdict(work: UnitOfWork, run: WorkflowRun, row: WorkflowRun | StageRun, candidate: _Row) -> Verdict:
     """Decide under the lock, and mark or clear the row."""
     # Asked again: a worker may have come up meanwhile.
     known, since = _Known(work.ports), row.unknown_since
-    if known.has(row):
+    if known.has(candidate.workflow, candidate.stage, candidate.queue):
         return "cleared" if since is not None and row.mark_unknown(None) else "kept"
     is_over = since is not None and work.now - since >= _grace(work.ports)
     if since is None or (is_over and _was_paused(work, run, since)):
