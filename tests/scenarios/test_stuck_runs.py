@@ -207,6 +207,25 @@ def test_a_command_goes_on_where_the_one_before_it_came_to(kernel: Kernel, clock
     assert place is None
 
 
+def test_ticks_look_at_one_page_each_and_begin_again_at_the_end(
+    kernel: Kernel, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workflow_engine.kernel.commands import reap_stuck_runs
+
+    monkeypatch.setattr(reap_stuck_runs, "PAGE", 2)
+    runs = sorted((create_run("chain", {"value": 1}) for _ in range(5)), key=lambda run: run.pk)
+    for run in runs:
+        begin(kernel, run)
+    set_stages(runs[4], "COMPLETED", finished_at=clock.now())
+    orchestrator = Orchestrator(kernel, claims=False)
+
+    first = [orchestrator.tick()["reap_stuck"] for _ in range(3)]
+    set_stages(runs[0], "COMPLETED", finished_at=clock.now())
+    again = [orchestrator.tick()["reap_stuck"] for _ in range(3)]
+
+    assert (first, again) == ([0, 0, 1], [1, 0, 0])
+
+
 def test_an_idle_tick_asks_three_statements_for_what_is_stuck_or_unknown(
     kernel: Kernel, django_assert_max_num_queries: Any
 ) -> None:

@@ -22,7 +22,7 @@ class Orchestrator:
         self._kernel, self._lease = kernel, lease
         self._batch = batch or get_setting("TICK_BATCH")
         # How far the janitors have come: each tick looks at a part of what lives.
-        self._stuck = ReapStuckRuns(max=self._batch)
+        self._stuck = ReapStuckRuns(max=self._batch, pages=1)
         self._unknown = ReapUnknown(max=self._batch)
         self.steps: dict[str, Callable[[], int]] = {
             "reap_leases": self._reap,
@@ -67,5 +67,5 @@ class Orchestrator:
     def _reap_stuck(self) -> int:
         """Move what nothing moves, and ring for what waits where no message does: the transport may lose them."""
         result = self._kernel.dispatch(self._stuck)
-        self._stuck = ReapStuckRuns(max=self._batch, after=result.place)
+        self._stuck = ReapStuckRuns(max=self._batch, after=result.place, pages=1)
         return len(result.transitioned) + len(result.requeued) + len(result.failed)

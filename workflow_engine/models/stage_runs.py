@@ -72,10 +72,6 @@ class StageRunQuerySet(SuspendedRows):
             run__status=RunStatus.RUNNING, run__paused_at__isnull=True, run__workflow__in=workflows
         )
 
-    def waiting(self, until: Any) -> StageRunQuerySet:
-        """Stages due by ``until`` of unpaused running runs, of whatever workflow and queue; in the queue's order."""
-        return self.due(until, None).filter(run__status=RunStatus.RUNNING, run__paused_at__isnull=True)
-
     def orphaned(self, alive_after: Any) -> StageRunQuerySet:
         """Stages that run, or are checked, by workers whose lease was over at ``alive_after`` (or who left no row)."""
         alive = WorkerHeartbeat.objects.using(self.db).filter(pk=OuterRef("worker"), lease_until__gte=alive_after)

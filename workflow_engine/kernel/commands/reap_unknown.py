@@ -61,7 +61,8 @@ class ReapUnknown(Command[ReapUnknownResult]):
 
 @handles(ReapUnknown)
 def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) -> ReapUnknownResult:
-    runs, stages = _waiting_runs(ports, command.runs_after), _waiting_stages(ports, command.stages_after)
+    runs, runs_place = _waiting_runs(ports, command.runs_after)
+    stages, stages_place = _waiting_stages(ports, command.stages_after)
     done: dict[Verdict, list[uuid.UUID]] = {"marked": [], "cleared": [], "failed": [], "kept": []}
     for row in _to_judge(ports, runs, stages):
         if sum(map(len, done.values())) - len(done["kept"]) >= command.max:
@@ -77,8 +78,8 @@ def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) ->
         marked=tuple(done["marked"]),
         cleared=tuple(done["cleared"]),
         failed=tuple(done["failed"]),
-        runs_place=_next_place(runs),
-        stages_place=_next_place(stages),
+        runs_place=runs_place,
+        stages_place=stages_place,
     )
 
 
@@ -95,10 +96,6 @@ class _Row(NamedTuple):
     queue: str | None = None
 
 
-def _next_place(rows: Sequence[_Row]) -> Place | None:
-    return (rows[-1].rank_at, rows[-1].id) if len(rows) == PAGE else None
-
-
 def _after(rows: Any, place: Place | None) -> Any:
     if place is None:
         return rows
@@ -106,18 +103,31 @@ def _after(rows: Any, place: Place | None) -> Any:
     return rows.filter(rank_at__gte=rank_at).filter(Q(rank_at__gt=rank_at) | Q(pk__gt=pk))
 
 
-def _waiting_runs(ports: Ports, after: Place | None) -> list[_Row]:
+def _waiting_runs(ports: Ports, after: Place | None) -> tuple[list[_Row], Place | None]:
     rows = _after(WorkflowRun.objects.using(ports.using).waiting(ports.clock.db_now()), after)
     columns = ("pk", "rank_at", "unknown_since", "workflow", "pk")
-    return [_Row(*values) for values in rows.values_list(*columns)[:PAGE]]
+    found = [_Row(*values) for values in rows.values_list(*columns)[:PAGE]]
+    return found, (found[-1].rank_at, found[-1].id) if len(found) == PAGE else None
 
 
-def _waiting_stages(ports: Ports, after: Place | None) -> list[_Row]:
+def _waiting_stages(ports: Ports, after: Place | None) -> tuple[list[_Row], Place | None]:
+    """Return stages that wait in runs that go on, and the place after the page."""
     # A worker that knows the workflow but not the stage has put it off for a moment: it is due all the same.
     soon = ports.clock.db_now() + UNKNOWN_STAGE_WAIT
-    rows = _after(StageRun.objects.using(ports.using).waiting(soon), after)
-    columns = ("pk", "rank_at", "unknown_since", "run__workflow", "run_id", "token", "stage", "queue")
-    return [_Row(*values) for values in rows.values_list(*columns)[:PAGE]]
+    rows = _after(StageRun.objects.using(ports.using).due(soon, None), after)
+    page = list(rows.values_list("pk", "rank_at", "unknown_since", "run_id", "token", "stage", "queue")[:PAGE])
+    if not page:
+        return [], None
+    # By a statement of its own: joined, all that waits would be read and sorted for one page of it.
+    runs = WorkflowRun.objects.using(ports.using).filter(pk__in={values[3] for values in page})
+    going_on = runs.filter(status=RunStatus.RUNNING, paused_at__isnull=True)
+    workflows = dict(going_on.values_list("pk", "workflow"))
+    found = [
+        _Row(pk, rank_at, since, workflows[run_id], run_id, token, stage, queue)
+        for pk, rank_at, since, run_id, token, stage, queue in page
+        if run_id in workflows
+    ]
+    return found, (page[-1][1], page[-1][0]) if len(page) == PAGE else None
 
 
 def _to_judge(ports: Ports, runs: Sequence[_Row], stages: Sequence[_Row]) -> Iterator[_Row]:
