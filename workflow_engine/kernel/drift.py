@@ -141,15 +141,17 @@ def _drift_of(
         if rows.filter(condition).exists():
             missing.append(item)
             needing |= condition
-    if not missing:
-        return None
     found = rows.filter(needing)
+    count = found.count() if missing else 0
+    if not count:
+        # Or they have ended meanwhile.
+        return None
     return Drift(
         workflow=group["workflow"],
         version=group["version"],
         fingerprint=group["fingerprint"] or "",
         missing=tuple(missing),
-        runs=found.count(),
+        runs=count,
         run_ids=tuple(found.order_by("pk").values_list("pk", flat=True)[:MOST_IDS]),
     )
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import CharField, Count, Max, Min, Model, Value
+from django.db.models import CharField, Count, F, Max, Min, Model, Q, Value
 
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.models import OutboxEvent, RunData, StageRun, WorkflowRun
@@ -25,75 +25,86 @@ UNREADABLE = (ValueError, RecursionError, LookupError, TypeError, AttributeError
 RESTORE = "Restore the row from a backup, or cancel the run."
 
 
+def pages(ports: Ports, most: int) -> Iterator[list[uuid.UUID]]:
+    """Yield the ids of the newest runs, at most ``most``, in pages."""
+    rows = WorkflowRun.objects.using(ports.using).order_by("-pk")
+    left, last = most, None
+    while left > 0:
+        page = rows if last is None else rows.filter(pk__lt=last)
+        found = list(page.values_list("pk", flat=True)[: min(PAGE, left)])
+        if not found:
+            return
+        yield found
+        left, last = left - len(found), found[-1]
+
+
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a run without its JSON."""
+class _History:
+    """A run and what its events say, as of one moment."""
 
     id: uuid.UUID
     status: str
     generation: int
     event_seq: int
+    count: int
+    first: int | None
+    last: int | None
+    # Events of the end of its generation.
+    ends: int
 
     @property
     def has_ended(self) -> bool:
         return self.status in FINISHED_RUN
 
 
-def pages(ports: Ports, most: int) -> Iterator[list[Facts]]:
-    """Yield the newest runs, at most ``most``, in pages."""
-    rows = WorkflowRun.objects.using(ports.using).order_by("-pk")
-    left, last = most, None
-    while left > 0:
-        page = rows if last is None else rows.filter(pk__lt=last)
-        found = [Facts(*row) for row in page.values_list("pk", "status", "generation", "event_seq")[: min(PAGE, left)]]
-        if not found:
-            return
-        yield found
-        left, last = left - len(found), found[-1].id
-
-
-def wrong_histories(ports: Ports, runs: Sequence[Facts]) -> Iterator[Finding]:
+def wrong_histories(ports: Ports, ids: Sequence[uuid.UUID]) -> Iterator[Finding]:
     """Yield what is wrong with the events of these runs."""
-    events = OutboxEvent.objects.using(ports.using).filter(run__in=[run.id for run in runs])
-    counts = events.values("run").annotate(count=Count("pk"), first=Min("sequence"), last=Max("sequence"))
-    found = {row["run"]: (row["count"], row["first"], row["last"]) for row in counts}
-    ends: dict[uuid.UUID, dict[int, int]] = {}
-    ended = events.filter(type__in=TERMINAL).values("run", "generation").annotate(count=Count("pk"))
-    for row in ended:
-        ends.setdefault(row["run"], {})[row["generation"]] = row["count"]
-    for run in runs:
-        yield from _gaps(run, *found.get(run.id, (0, 0, 0)))
-        yield from _ends(run, ends.get(run.id, {}), has_events=run.id in found)
+    runs = WorkflowRun.objects.using(ports.using).filter(pk__in=ids).order_by("-pk")
+    # One statement, as runs go on meanwhile.
+    counted = runs.annotate(
+        events_count=Count("events"),
+        first=Min("events__sequence"),
+        last=Max("events__sequence"),
+        ends=Count("events", filter=Q(events__type__in=TERMINAL, events__generation=F("generation"))),
+    )
+    columns = ("pk", "status", "generation", "event_seq", "events_count", "first", "last", "ends")
+    for values in counted.values_list(*columns):
+        history = _History(*values)
+        yield from _gaps(history)
+        yield from _ends(history)
+    events = OutboxEvent.objects.using(ports.using).filter(run__in=ids, type__in=TERMINAL)
+    twice = events.values("run", "generation").annotate(count=Count("pk")).filter(count__gt=1)
+    for row in twice.order_by("run", "generation"):
+        text = f"Generation {row['generation']} has {row['count']} events of the run's end; there can be one."
+        yield Finding("events.two_ends", "violation", row["run"], "", text)
 
 
-def _gaps(run: Facts, count: int, first: int, last: int) -> Iterator[Finding]:
+def _gaps(run: _History) -> Iterator[Finding]:
     code = "events.gap"
-    if run.has_ended and not count:
+    if run.first is None or run.last is None:
         # Events of runs that have ended may have been deleted.
-        return
-    if count and last - first + 1 != count:
-        yield Finding(code, "violation", run.id, "", f"Of the events {first} to {last} there are only {count}.")
-    elif last != run.event_seq or (not run.has_ended and first != 1):
-        text = f"The run counts {run.event_seq} events, and there are those from {first} to {last}."
+        if not run.has_ended:
+            yield Finding(code, "violation", run.id, "", f"The run counts {run.event_seq} events, and there is none.")
+    elif run.last - run.first + 1 != run.count:
+        text = f"Of the events {run.first} to {run.last} there are only {run.count}."
+        yield Finding(code, "violation", run.id, "", text)
+    elif run.last != run.event_seq or (not run.has_ended and run.first != 1):
+        text = f"The run counts {run.event_seq} events, and there are those from {run.first} to {run.last}."
         yield Finding(code, "violation", run.id, "", text)
 
 
-def _ends(run: Facts, ends: Mapping[int, int], *, has_events: bool) -> Iterator[Finding]:
-    for generation, count in sorted(ends.items()):
-        if count > 1:
-            text = f"Generation {generation} has {count} events of the run's end; there can be one."
-            yield Finding("events.two_ends", "violation", run.id, "", text)
-    if run.has_ended and has_events and run.generation not in ends:
+def _ends(run: _History) -> Iterator[Finding]:
+    if run.has_ended and run.count and not run.ends:
         text = f"The run is {run.status}, and no event of its last generation says so."
         yield Finding("events.no_end", "violation", run.id, "", text)
-    if not run.has_ended and run.generation in ends:
+    if not run.has_ended and run.ends:
         text = f"The run is {run.status}, and an event says that it has ended."
         yield Finding("events.no_end", "violation", run.id, "", text)
 
 
-def unreadable_rows(ports: Ports, runs: Sequence[Facts]) -> Iterator[Finding]:
+def unreadable_rows(ports: Ports, ids: Sequence[uuid.UUID]) -> Iterator[Finding]:
     """Yield rows whose JSON Python cannot read."""
-    code, ids = "row.unreadable", [run.id for run in runs]
+    code = "row.unreadable"
     for model, key in ((WorkflowRun, "pk"), (RunData, "run"), (StageRun, "run"), (OutboxEvent, "run")):
         for run_id, stage, field, reason in _unreadable(ports, model, key, ids):
             what = f"{model._meta.verbose_name} ({field})"
@@ -130,22 +141,24 @@ def _open(fields: Sequence[str], values: Sequence[Any]) -> None:
             envelope.open()
 
 
-def unfinished_plans(ports: Ports, runs: Sequence[Facts]) -> Iterator[Finding]:
+def unfinished_plans(ports: Ports, ids: Sequence[uuid.UUID]) -> Iterator[Finding]:
     """Yield COMPLETED runs that have not done all that was planned, and plans that are none."""
+    runs = WorkflowRun.objects.using(ports.using).filter(status=RunStatus.COMPLETED)
+    completed = dict(runs.filter(pk__in=ids).values_list("pk", "generation"))
     done: dict[uuid.UUID, set[str]] = {}
-    rows = StageRun.objects.using(ports.using).current().filter(status__in=DONE_STAGE)
-    completed = [run.id for run in runs if run.status == RunStatus.COMPLETED]
-    for run_id, stage in rows.filter(run__in=completed).values_list("run", "stage"):
+    rows = StageRun.objects.using(ports.using).current().filter(run__in=list(completed), status__in=DONE_STAGE)
+    for run_id, stage in rows.values_list("run", "stage"):
         done.setdefault(run_id, set()).add(stage)
-    for run_id, planned in _plans(ports, [run.id for run in runs]):
+    for run_id, planned in _plans(ports, ids):
         if planned is None:
             text = "The run's plan is none: it has no groups of stages with ids and queues."
             yield Finding("plan.broken", "violation", run_id, "", text, RESTORE)
         elif run_id in completed:
-            for stage in planned:
-                if stage not in done.get(run_id, ()):
-                    text = "The run is COMPLETED, and this stage of its plan is neither COMPLETED nor SKIPPED."
-                    yield Finding("run.incomplete", "violation", run_id, stage, text)
+            missed = [stage for stage in planned if stage not in done.get(run_id, ())]
+            # A rerun may have begun since.
+            if missed and runs.filter(pk=run_id, generation=completed[run_id]).exists():
+                text = "The run is COMPLETED, and this stage of its plan is neither COMPLETED nor SKIPPED."
+                yield from (Finding("run.incomplete", "violation", run_id, stage, text) for stage in missed)
 
 
 def _plans(ports: Ports, ids: Sequence[uuid.UUID]) -> Iterator[tuple[uuid.UUID, list[str] | None]]:
