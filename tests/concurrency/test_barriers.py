@@ -19,7 +19,7 @@ from django.db import connection, connections
 
 from tests.invariants import check_all
 from tests.waiting import until
-from workflow_engine import Completion, Wait, answer_stage, cancel_run, create_run
+from workflow_engine import Completion, Wait, answer_stage, cancel_run, create_run, rerun_from
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions import StageContext, define_workflow, stage
 from workflow_engine.definitions.results import Completed, Failed, StageError, StillPending, Suspended, Suspension
@@ -39,7 +39,7 @@ from workflow_engine.kernel.commands import (
     WakeSuspendedStages,
 )
 from workflow_engine.kernel.started import StartedStage
-from workflow_engine.models import WorkflowRun
+from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.payloads import inline
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
@@ -131,6 +131,20 @@ def answer(scene: Scene) -> str:
         return "answered" if answer_stage(scene.run, only, 5) else NOTHING
     except InvalidTransition:
         return NOTHING
+
+
+def rerun(scene: Scene) -> str:
+    try:
+        return f"generation {rerun_from(scene.run, only).generation}"
+    except InvalidTransition:
+        return NOTHING
+
+
+def cancelled() -> Scene:
+    """A run that ended while its stage was running: the late attempt still holds the token of then."""
+    scene = running()
+    cancel_run(scene.run)
+    return scene
 
 
 def wake(scene: Scene) -> str:
@@ -244,6 +258,7 @@ def meet(first: Step, second: Step, scene: Scene) -> tuple[str, str, bool]:
     return firsts[0], results[0], waited
 
 
+RERUN: Step = (rerun, points.RERUN_IN_TX)
 LOST = {NOTHING, "ghost"}
 CASES = {
     running: list(pairs(FINISHES, ENDS)),
@@ -301,4 +316,34 @@ def test_a_stage_whose_answer_is_being_given_is_not_started_before_that_is_commi
 
     assert meet(ANSWERS["answer"], (start, ""), scene) == ("answered", NOTHING, False)
     assert start(scene) == "started"
+    check_all()
+
+
+def test_two_reruns_at_once_give_one_new_generation() -> None:
+    assert meet(RERUN, RERUN, cancelled()) == ("generation 1", NOTHING, True)
+    check_all()
+
+
+@pytest.mark.parametrize("name", FINISHES)
+def test_a_late_attempt_of_the_generation_before_changes_nothing_beside_a_rerun(name: str) -> None:
+    scene = cancelled()
+
+    assert meet(RERUN, FINISHES[name], scene) == ("generation 1", "ghost", True)
+    assert StageRun.objects.get(run=scene.run, superseded_at=None).status == "PENDING"
+    check_all()
+
+
+def test_a_rerun_waits_for_the_cancellation_that_makes_it_possible() -> None:
+    one, other, _ = meet(ENDS["cancel"], RERUN, running())
+
+    # It reads first that the run still runs, and is refused; or comes to the lock, and finds it cancelled.
+    assert (one, other in {NOTHING, "generation 1"}) == ("cancelled", True)
+    check_all()
+
+
+def test_a_cancellation_of_what_is_being_rerun_ends_the_new_generation() -> None:
+    scene = cancelled()
+
+    assert meet(RERUN, ENDS["cancel"], scene) == ("generation 1", "cancelled", True)
+    assert scene.is_cancelled
     check_all()

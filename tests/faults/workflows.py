@@ -110,3 +110,32 @@ waiting: Workflow[str, str] = register(
 
 def expected_of_waiting(text: str) -> str:
     return digest("batch", digest("nap", digest("ask", digest("begin", text), "by default"))) + "x" * LARGE
+
+
+class NapConfig(BaseModel):
+    seconds: float = 3600
+
+
+@stage("approve", waits=[Wait("manager", Verdict)])
+def approve(ctx: StageContext[str]) -> str:
+    return digest("approve", ctx.input, ctx.wait_for(approve.waits[0]).text)
+
+
+@stage("payday")
+def payday(ctx: StageContext[str, NapConfig]) -> str:
+    ctx.sleep(timedelta(seconds=ctx.config.seconds))
+    return digest("payday", ctx.input)
+
+
+@stage("book")
+def book(ctx: StageContext[str]) -> str:
+    return digest("book", ctx.input)
+
+
+expense: Workflow[str, str] = register(
+    define_workflow("expense", input=str).pipe(begin).pipe(approve).pipe(payday).pipe(book).build()
+)
+
+
+def expected_of_expense(text: str, verdict: str) -> str:
+    return digest("book", digest("payday", digest("approve", digest("begin", text), verdict)))
