@@ -64,6 +64,8 @@ class CheckLane:
         self._pool: ThreadPool | None = None
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        # Checks that have come to an end here.
+        self.ended = 0
 
     @property
     def free(self) -> int:
@@ -169,6 +171,8 @@ class CheckLane:
 
     def _forget(self, held: Held) -> None:
         self._checks.pop(id(held), None)
+        with self._lock:
+            self.ended += 1
         self.held.remove(held)
         self._freed()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
@@ -44,14 +45,22 @@ class Sleepers:
         self._kernel, self._lane, self._worker_id = kernel, lane, worker_id
         self._wakes, self._batch, self._run_id = wakes, batch, run_id
         self._queues = None if queues is None else tuple(queues)
+        self._turn = threading.Lock()
+        # What was done so far, and how much of it ``is_idle`` knows.
+        self._done, self._known = 0, (0, 0)
 
     def step(self) -> float:
         """Do what is due; return in how many seconds something will be."""
+        with self._turn:
+            return self._step()
+
+    def _step(self) -> float:
         waking, checkable, seconds = self._look()
         wait = LONGEST_SECONDS if seconds is None else seconds
         if waking and self._wakes:
             done = self._kernel.dispatch(WakeSuspendedStages(max=self._batch, run_id=self._run_id))
             progress = len(done.resumed) + len(done.failed)
+            self._done += progress
             wait = 0.0 if progress and done.is_full else wait if progress else min(wait, AGAIN_SECONDS)
         if checkable and self._lane.free:
             room = self._lane.free
@@ -61,9 +70,13 @@ class Sleepers:
         return wait
 
     def is_idle(self) -> bool:
-        """Whether nothing is due, and no check under way."""
-        waking, checkable, _ = self._look()
-        return not checkable and not (waking and self._wakes) and len(self._lane.held) == 0
+        """Whether nothing is due, no check is under way, and nothing was done since the last call."""
+        with self._turn:
+            waking, checkable, _ = self._look()
+            known, self._known = self._known, (self._done, self._lane.ended)
+            busy = checkable or (waking and self._wakes) or len(self._lane.held) > 0
+        # What was done may have made stages due that the caller has not looked for yet.
+        return not busy and known == self._known
 
     def _look(self) -> tuple[bool, bool, float | None]:
         """Return (is a timer or deadline over, is a check due, seconds until the next of all); one statement."""

@@ -79,7 +79,7 @@ class Worker:
             queues=self.facts.queues,
             run_id=self.options.run_id,
         )
-        self._sleep_loop = Loop("sleepers", self.sleepers.step, get_setting("TICK_SECONDS"))
+        self._sleep_loop = Loop("sleepers", self._look_after_suspended, get_setting("TICK_SECONDS"))
         self._stopping, self._hurry = threading.Event(), threading.Event()
         self._unknown: dict[uuid.UUID, int] = {}
         self._poll: float = get_setting("POLL_SECONDS")
@@ -305,6 +305,11 @@ class Worker:
         if self._wants_slot:
             self._wants_slot = False
             self.kernel.ports.transport.push([])
+
+    def _look_after_suspended(self) -> float | None:
+        if self._stopping.is_set() or self._suspended or self.lease.is_over:
+            return SUSPENDED_SECONDS
+        return self.sleepers.step()
 
     def stage_suspended(self) -> None:
         """Let the loop of suspended stages look again: something may be due sooner than it knows."""
