@@ -1,4 +1,4 @@
-"""Masking of values that must not be shown: whatever stands under a key of the setting ``REDACT``."""
+"""Masking of values that must not be shown: what stands under a key of the setting ``REDACT``, in data and in text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,31 @@ MASK = "••••••"
 def redact(value: Any) -> Any:
     """Return ``value`` with the values of secret keys masked, at every depth."""
     return _redact(value, tuple(get_setting("REDACT")))
+
+
+def redact_text(text: str) -> str:
+    """Return ``text`` with what follows secret keys masked: ``password=…``, ``"api_key": "…"``, ``user:…@`` in URLs.
+
+    For messages and tracebacks, which say more than their authors think. It is a net, not a promise.
+    """
+    words = tuple(get_setting("REDACT"))
+    text = _IN_URL.sub(rf"\1{MASK}@", text)
+    parts, done = [], 0
+    for key in _KEY.finditer(text):
+        if key.start() < done or not _is_secret(key[1], words):
+            continue
+        value = _VALUE.match(text, key.end())
+        if value is not None:
+            parts += [text[done : key.end()], MASK]
+            done = value.end()
+    return "".join([*parts, text[done:]])
+
+
+# scheme://user:password@
+_IN_URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+@", re.IGNORECASE)
+# A key, perhaps in quotes, and = or :; then a value, in quotes or up to a space or a bracket.
+_KEY = re.compile(r"""([A-Za-z_][\w-]*)["']?\s*[=:]\s*(?:bearer\s+|basic\s+)?""", re.IGNORECASE)
+_VALUE = re.compile(r""""[^"\n]*"|'[^'\n]*'|[^\s,;&)}\]]+""")
 
 
 def _redact(value: Any, words: tuple[str, ...]) -> Any:

@@ -25,6 +25,7 @@ from workflow_engine.errors import InvalidConfig, InvalidInput, InvalidOutput, W
 from workflow_engine.kernel import points
 from workflow_engine.kernel.payloads import ValueMismatch, pack, scrub, write
 from workflow_engine.kernel.ports import BlobStore, Ports
+from workflow_engine.redaction import redact_text
 
 from .desk import Desk
 from .held import Held
@@ -162,13 +163,13 @@ def timed_out(stage: Stage[Any, Any, Any], held: Held) -> Failed:
 
 
 def describe(error: BaseException) -> StageError:
-    """Return the error as it is stored: cut to size, and such that every database takes it."""
+    """Return the error as it is stored: secrets masked, cut to size, and such that every database takes it."""
     code = error.code if isinstance(error, WorkflowEngineError) else "STAGE_FAILED"
     try:
         message = str(error)
     except Exception as broken:
         message = f"(the exception cannot be shown: {type(broken).__name__})"
-    lines = "".join(traceback.format_exception(error))
+    lines = redact_text("".join(traceback.format_exception(error)))
     if len(lines) > MAX_TRACEBACK:
         lines = f"{lines[: MAX_TRACEBACK // 2]}\n…\n{lines[-MAX_TRACEBACK // 2 :]}"
-    return StageError(code, type(error).__qualname__, scrub(message)[:MAX_MESSAGE], scrub(lines))
+    return StageError(code, type(error).__qualname__, scrub(redact_text(message))[:MAX_MESSAGE], scrub(lines))
