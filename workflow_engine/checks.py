@@ -71,6 +71,27 @@ def check_sqlite(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 
 
 @register()
+def check_atomic_stages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E011: on SQLite an atomic stage could keep every other writer waiting for longer than a lease."""
+    from .definitions import registered_workflows
+    from .hosts.atomic import endless
+
+    if "sqlite3" not in settings.DATABASES.get(get_setting("DATABASE"), {}).get("ENGINE", ""):
+        return []
+    lease = get_setting("LEASE_SECONDS")
+    stages = {stage for workflow in registered_workflows() for stage in (*workflow, *workflow.retired) if stage.atomic}
+    return [
+        Error(
+            problem,
+            hint=f"Write @stage({stage.id!r}, atomic=True, timeout=timedelta(seconds={lease / 3:g})).",
+            id="workflow_engine.E011",
+        )
+        for stage in sorted(stages, key=lambda stage: stage.id)
+        if (problem := endless(stage, lease))
+    ]
+
+
+@register()
 def check_time_zone(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """E004: datetimes stored in a local zone cannot be compared with the database's clock."""
     alias = get_setting("DATABASE")

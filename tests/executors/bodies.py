@@ -172,3 +172,11 @@ def shows_itself(ctx: Context) -> str:
 def _wait_for(path: str) -> None:
     while not Path(path).exists():
         time.sleep(0.01)
+
+
+@isolated
+def remembers_its_process(ctx: Context) -> list[int]:
+    first = ctx.once("attempt", lambda: ctx.attempt)
+    if ctx.attempt == 1:
+        raise ConnectionError("later")
+    return [first, ctx.attempt]

@@ -38,10 +38,11 @@ MAX_MESSAGE, MAX_TRACEBACK = 2_000, 8_000
 class Attempt:
     """One try of a stage's body, in steps: ``open``, the body, ``check`` and ``complete``; or ``failed``."""
 
-    def __init__(self, ports: Ports, held: Held, recorder: Recorder) -> None:
+    def __init__(self, ports: Ports, held: Held, recorder: Recorder, *, checks: bool = False) -> None:
+        """``checks``: it is the completion check of a suspended stage."""
         self.held = held
         self._ports = ports
-        self._desk = Desk(ports, held, recorder)
+        self._desk = Desk(ports, held, recorder, checks=checks)
         self._retry = Retry()
 
     @cached_property

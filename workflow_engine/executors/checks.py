@@ -44,7 +44,7 @@ class CheckExecutor:
 
     def run(self, check: ClaimedCheck, held: Held) -> CheckResult:
         """Return what the check found; errors are tried again by the stage's ``check_retry``."""
-        attempt, policy = Attempt(self._ports, held, self._recorder), Retry()
+        attempt, policy = Attempt(self._ports, held, self._recorder, checks=True), Retry()
         try:
             policy = attempt.stage.check_retry
             definition = attempt.stage.check

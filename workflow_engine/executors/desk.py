@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 import mimetypes
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Never
@@ -16,7 +17,7 @@ from workflow_engine.definitions.context import Level
 from workflow_engine.definitions.results import AnnotationNote, ArtifactRef, Notes
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.definitions.waits import Wait
-from workflow_engine.errors import FieldError, InvalidInput, MissingStageOutput
+from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, MissingStageOutput
 from workflow_engine.kernel import points
 from workflow_engine.kernel.commands.annotate import check_annotation
 from workflow_engine.kernel.payloads import scrub
@@ -24,9 +25,10 @@ from workflow_engine.kernel.ports import Ports
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.payloads import Envelope
 from workflow_engine.redaction import redact
-from workflow_engine.statuses import DONE_STAGE, StageStatus
+from workflow_engine.statuses import DONE_STAGE, MemoKind, StageStatus
 
 from .held import Held
+from .memory import Memory, check_step, result_as_json
 from .recorder import Recorder
 from .storage import ScopedStorage, attempt_root
 from .waiting import Waiting
@@ -39,18 +41,21 @@ MAX_NAME = 200
 class Desk:
     """Implements ``StageDesk``. Every call raises ``RunCancelledError`` once the attempt is lost."""
 
-    def __init__(self, ports: Ports, held: Held, recorder: Recorder) -> None:
+    def __init__(self, ports: Ports, held: Held, recorder: Recorder, *, checks: bool = False) -> None:
+        self._checks = checks
         self._ports, self._held, self._recorder = ports, held, recorder
         self._lock = threading.Lock()
         self._metrics: dict[str, float] = {}
         self._artifacts: dict[str, ArtifactRef] = {}
         self._annotations: list[AnnotationNote] = []
         self._outputs: dict[str, Any] = {}
+        self._on_complete: list[Callable[[], Any]] = []
+        self._memory = Memory(ports, held)
         self._asked_at = time.monotonic()
 
     @cached_property
     def _waiting(self) -> Waiting:
-        return Waiting(self._ports, self._held.stage)
+        return Waiting(self._ports, self._held.stage, self._memory)
 
     def recall_all(self) -> None:
         self._waiting.recall()
@@ -71,7 +76,12 @@ class Desk:
 
     def notes(self) -> Notes:
         with self._lock:
-            return Notes(dict(self._metrics), tuple(self._artifacts.values()), tuple(self._annotations))
+            return Notes(
+                dict(self._metrics),
+                tuple(self._artifacts.values()),
+                tuple(self._annotations),
+                tuple(self._on_complete),
+            )
 
     @property
     def storage(self) -> ScopedStorage:
@@ -140,6 +150,41 @@ class Desk:
         source: Stage[Any, Any, Any] = workflow.get_stage(stage_id)
         return source.signature.output.read(Envelope(row.output).raw(self._ports.blobs))
 
+    def recall(self, name: str) -> tuple[Any] | None:
+        self._held.check()
+        check_step(name)
+        stage = self._body_of("once")
+        if stage.atomic:
+            raise InvalidDefinition(
+                f"Stage {stage.id!r}: once({name!r}) has no use with atomic=True, where everything is kept or nothing. "
+                "Call the function itself."
+            )
+        memo = self._memory.get(MemoKind.ONCE, name)
+        return None if memo is None else (self._memory.value(memo),)
+
+    def remember(self, name: str, value: Any, returns: Any) -> Any:
+        written = result_as_json(name, value, returns)
+        return self._memory.value(self._memory.keep(MemoKind.ONCE, name, written))
+
+    def on_complete(self, function: Callable[[], Any]) -> None:
+        self._held.check()
+        stage = self._body_of("on_complete")
+        if stage.isolation == "process":
+            raise InvalidDefinition(
+                f"Stage {stage.id!r}: on_complete does not go with isolation='process', since functions do not cross "
+                "processes. Write it in a stage of its own that follows, with atomic=True."
+            )
+        check_effect(f"Stage {stage.id!r}", function)
+        with self._lock:
+            self._on_complete.append(function)
+
+    def _body_of(self, tool: str) -> Stage[Any, Any, Any]:
+        """Return the stage whose body this is. Raises ``InvalidDefinition`` in a completion check."""
+        stage = self._held.stage
+        if self._checks:
+            raise InvalidDefinition(f"Stage {stage.stage_id!r}: {tool} belongs into the body, not into its check.")
+        return self._ports.registry.get_workflow(stage.workflow_id).get_stage(stage.stage_id)
+
     def subject(self) -> Any:
         run = WorkflowRun.objects.using(self._ports.using).filter(pk=self._held.stage.run_id).first()
         return run.subject if run is not None else None
@@ -159,6 +204,12 @@ class Desk:
         if not rows.exists():
             self._held.lost.set()
             self._held.check()
+
+
+def check_effect(where: str, function: Any) -> None:
+    """Raises ``InvalidDefinition`` unless ``function`` can be called inside a transaction."""
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise InvalidDefinition(f"{where}: on_complete takes a plain function without arguments, got {function!r}.")
 
 
 def _is_finite(value: Any) -> bool:

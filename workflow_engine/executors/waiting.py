@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Any, Never
 
 from pydantic import ValidationError
@@ -18,25 +16,20 @@ from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, 
 from workflow_engine.kernel.payloads import pack
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import StartedStage
-from workflow_engine.models import StageMemo
 from workflow_engine.models.payloads import Envelope
 from workflow_engine.statuses import MemoKind
 
+from .memory import Memory, check_name
 from .storage import attempt_root
 
-MAX_NAME = 100
 LONGEST = timedelta(days=365 * 100)
 
 
 class Waiting:
     """What one attempt may wait for, and what its stage remembers of earlier waits."""
 
-    def __init__(self, ports: Ports, stage: StartedStage) -> None:
-        self._ports, self._stage = ports, stage
-
-    @cached_property
-    def _memos(self) -> Mapping[tuple[str, str], StageMemo]:
-        return StageMemo.objects.using(self._ports.using).of(self._stage.stage_run_id)
+    def __init__(self, ports: Ports, stage: StartedStage, memory: Memory) -> None:
+        self._ports, self._stage, self._memory = ports, stage, memory
 
     def recall(self) -> None:
         """Read now what the stage remembers."""
@@ -88,7 +81,7 @@ class Waiting:
                 f"Stage {self._stage.stage_id!r} waits for {wait!r}, which it does not declare. "
                 "Add it to the stage's waits=[…]."
             )
-        memo = self._memos.get((MemoKind.ANSWER, wait.name))
+        memo = self._memory.get(MemoKind.ANSWER, wait.name)
         if memo is not None:
             return wait.data.read(Envelope(memo.value).raw(self._ports.blobs))
         raise StageSuspended(Suspension("answer", wait.name, max_wait=wait.max_wait))
@@ -99,7 +92,7 @@ class Waiting:
         if not (_is_span(until) or _is_aware(until)):
             problem = FieldError("until", f"must be a timedelta or a time with a time zone, got {until!r}"[:200])
             raise InvalidInput(f"the sleep {name!r} in stage {self._stage.stage_id!r}", [problem])
-        if (MemoKind.TIMER, name) in self._memos:
+        if self._memory.get(MemoKind.TIMER, name) is not None:
             # A stage goes on after a sleep only when the database says that it is over.
             return
         if isinstance(until, timedelta):
@@ -107,13 +100,6 @@ class Waiting:
                 raise StageSuspended(Suspension("timer", name, wake_in=until))
         elif until > self._ports.clock.now():
             raise StageSuspended(Suspension("timer", name, wake_at=until))
-
-
-def check_name(name: Any, subject: str) -> None:
-    """Raises ``InvalidInput`` for what cannot be the name of a sleep or a sub-step."""
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or "\x00" in name:
-        problem = FieldError("name", f"must be text of 1 to {MAX_NAME} characters, got {name!r}"[:200])
-        raise InvalidInput(subject, [problem])
 
 
 def _state_as_json(definition: Stage[Any, Any, Any], state: Any) -> Any:

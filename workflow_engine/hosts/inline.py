@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid
-from datetime import timedelta
 
 from workflow_engine.bootstrap import get_kernel
+from workflow_engine.errors import StageNotFound, WorkflowNotFound
 from workflow_engine.executors.held import Held
 from workflow_engine.executors.recorder import Recorder
 from workflow_engine.executors.threads import ThreadExecutor
@@ -23,8 +22,11 @@ from workflow_engine.kernel.commands import (
     StartStages,
     WakeSuspendedStages,
 )
+from workflow_engine.kernel.effects import has_effects
 from workflow_engine.kernel.started import StartedStage
 
+from .atomic import finish_with_effects, run_atomic
+from .ended import Ended
 from .lane import CheckLane
 
 logger = logging.getLogger(__name__)
@@ -76,22 +78,35 @@ class InlineHost:
 
     def execute(self, started: StartedStage) -> Finished:
         """Run one started stage to the end of its attempt."""
-        began = time.monotonic()
-        result = self._executor.run(Held(started))
-        self._recorder.flush()
-        outcome = Outcome(started, result, timedelta(seconds=time.monotonic() - began))
-        return self._finish(outcome)
+        held = Held(started)
+        if self._is_atomic(started):
+            ended, finished = run_atomic(self.kernel, self._recorder, held, self._starter)
+            self._recorder.flush()
+        else:
+            ended, finished = Ended.now(held, self._executor.run(held)), None
+            self._recorder.flush()
+            if has_effects(ended.result):
+                finished = finish_with_effects(self.kernel, ended, self._starter)
+        return finished or self._finish(ended)
 
-    def _finish(self, outcome: Outcome) -> Finished:
-        causation_id, tried = uuid.uuid4(), FinishStages(outcomes=(outcome,), starter=self._starter(), together=True)
+    def _is_atomic(self, started: StartedStage) -> bool:
         try:
-            finished = self.kernel.dispatch(tried, causation_id=causation_id).finished
+            return self.kernel.ports.registry.get_workflow(started.workflow_id).get_stage(started.stage_id).atomic
+        except (WorkflowNotFound, StageNotFound):
+            # The executor says so.
+            return False
+
+    def _finish(self, ended: Ended) -> Finished:
+        outcome = Outcome(ended.held.stage, ended.result, ended.elapsed)
+        tried = FinishStages(outcomes=(outcome,), starter=self._starter(), together=True)
+        try:
+            finished = self.kernel.dispatch(tried, causation_id=ended.causation_id).finished
         except Exception:
             logger.debug("finishing alone stage=%s", outcome.stage.stage_id, exc_info=True)
             finished = ()
         if not finished:
             alone = FinishStages(outcomes=(outcome,), starter=self._starter(), again=True)
-            finished = self.kernel.dispatch(alone, causation_id=causation_id).finished
+            finished = self.kernel.dispatch(alone, causation_id=ended.causation_id).finished
         return finished[0]
 
     def _starter(self) -> Starter:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from workflow_engine.definitions.results import Result
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.executors.attempts import timed_out
 from workflow_engine.executors.held import Held, HeldStages, Lease
@@ -17,10 +18,12 @@ from workflow_engine.executors.recorder import Recorder
 from workflow_engine.executors.threads import ThreadExecutor
 from workflow_engine.executors.tidying import tidy_connections
 from workflow_engine.kernel import Kernel
+from workflow_engine.kernel.effects import has_effects
 from workflow_engine.kernel.started import StartedStage
 
 from .ended import Ended, Supply
 from .finisher import Finisher
+from .own import OwnFinisher
 from .pool import ThreadPool
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class Runner:
         self._pool: ThreadPool | None = None
         self.finished = 0
         self.finisher = Finisher(kernel, held, recorder, bodies=self, supply=supply, submit=self._submit)
+        self._own = OwnFinisher(kernel, recorder, self, supply, self.finisher.alone)
 
     def use(self, pool: ThreadPool) -> None:
         """Run in the threads of ``pool`` from now on."""
@@ -72,7 +76,7 @@ class Runner:
         tasks: list[Callable[[], None]] = []
         for held in started:
             if held.on_loop:
-                self._use_loop().submit(held, self.finisher.hand_over)
+                self._use_loop().submit(held, self._hand_over)
             else:
                 tasks.append(lambda held=held: self.run(held))  # type: ignore[misc]
         if self._pool is not None and len(tasks) > 1 and self.is_quick:
@@ -171,6 +175,8 @@ class Runner:
             stage = self._definition(held.stage)
             if stage.timeout is not None:
                 held.deadline = began + stage.timeout.total_seconds()
+            if stage.atomic:
+                return self._own.run_atomic(held)
             result = self._processes.run(held) if stage.isolation == "process" else self._executor.run(held)
         except BaseException:
             self._held.remove(held)
@@ -180,7 +186,14 @@ class Runner:
             self._typical += (time.monotonic() - began - self._typical) / 8
         # Before the finish: in a transaction that the body left open it would never be committed.
         tidy_connections()
-        return self.finisher.finish(held, result)
+        return self._own.finish(held, result) if has_effects(result) else self.finisher.finish(held, result)
+
+    def _hand_over(self, held: Held, result: Result) -> None:
+        """Let a thread of the pool finish what has ended on the event loop."""
+        if has_effects(result):
+            self._submit(lambda: self.run(self._own.finish(held, result)))
+        else:
+            self.finisher.hand_over(held, result)
 
     def _definition(self, started: StartedStage) -> Stage[Any, Any, Any]:
         return self._kernel.ports.registry.get_workflow(started.workflow_id).get_stage(started.stage_id)

@@ -23,7 +23,8 @@ def can_join(outcome: Outcome) -> bool:
     result = outcome.result
     if not isinstance(result, Completed) or "blob" in result.output or outcome.stage.data is None:
         return False
-    return not result.notes.artifacts and not result.notes.annotations
+    notes = result.notes
+    return not notes.artifacts and not notes.annotations and not notes.on_complete
 
 
 def finish_together(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Starter | None) -> list[Finished]:

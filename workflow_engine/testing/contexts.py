@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Never, cast
@@ -17,7 +17,9 @@ from workflow_engine.definitions.results import StageSuspended, Suspension
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.definitions.waits import Wait
 from workflow_engine.errors import MissingStageOutput
+from workflow_engine.executors.desk import check_effect
 from workflow_engine.executors.held import Held
+from workflow_engine.executors.memory import check_step, result_as_json
 from workflow_engine.executors.storage import ScopedStorage
 from workflow_engine.kernel.started import InputReference, StartedStage
 from workflow_engine.models.payloads import inline
@@ -39,6 +41,9 @@ class TestDesk:
     metrics: dict[str, float] = field(default_factory=dict)
     annotations: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Any] = field(default_factory=dict)
+    # Results of ``once`` as JSON text, by name.
+    memos: dict[str, str] = field(default_factory=dict)
+    effects: list[Callable[[], Any]] = field(default_factory=list)
     blobs: InMemoryBlobStore = field(default_factory=InMemoryBlobStore)
     # Name of a wait -> its answer; names of sleeps that count as over, and of those that the body has asked for.
     answers: Mapping[str, Any] = field(default_factory=dict)
@@ -67,6 +72,25 @@ class TestDesk:
         if stage_id not in self.outputs:
             raise MissingStageOutput(stage_id, sorted(self.outputs))
         return self.outputs[stage_id]
+
+    def recall(self, name: str) -> tuple[Any] | None:
+        self.held.check()
+        check_step(name)
+        return (json.loads(self.memos[name]),) if name in self.memos else None
+
+    def remember(self, name: str, value: Any, returns: Any) -> Any:
+        self.memos[name] = json.dumps(result_as_json(name, value, returns))
+        return json.loads(self.memos[name])
+
+    def on_complete(self, function: Callable[[], Any]) -> None:
+        self.held.check()
+        check_effect(f"Stage {self.held.stage.stage_id!r}", function)
+        self.effects.append(function)
+
+    def complete(self) -> None:
+        """Call what the body gave to ``on_complete``, in order, as the engine does when the stage completes."""
+        for function in self.effects:
+            function()
 
     def subject(self) -> Any:
         return self.subject_row

@@ -18,6 +18,7 @@ from .reap_stale_leases import ReapStaleLeases, ReapStaleLeasesResult
 from .reap_stuck_runs import ReapStuckRuns, ReapStuckRunsResult
 from .reap_unknown import ReapUnknown, ReapUnknownResult
 from .release_stages import ReleaseStages, ReleaseStagesResult
+from .remember import Remember, RememberResult
 from .rerun_from import RerunFrom, RerunFromResult
 from .start_stages import StartStages, StartStagesResult
 from .transition_run import TransitionRun, TransitionRunResult
@@ -56,6 +57,8 @@ __all__ = [
     "ReapUnknownResult",
     "ReleaseStages",
     "ReleaseStagesResult",
+    "Remember",
+    "RememberResult",
     "RerunFrom",
     "RerunFromResult",
     "StartStages",

@@ -9,6 +9,7 @@ from functools import partial
 from workflow_engine.definitions.results import Completed, Suspended
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import Places, Starter, settle, stage_event
+from workflow_engine.kernel.effects import call_effects
 from workflow_engine.kernel.events import StageCompleted, StageFailed, StageRetrying, StageStarted
 from workflow_engine.kernel.finished import Finished, Kind, Outcome, attempt_of
 from workflow_engine.kernel.notes import insert_notes
@@ -105,6 +106,7 @@ def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None, wait: b
     row = stage.row(work.ports.using)
     if not _store(work, row, outcome):
         return _ghost_or_mine(work, run, stage)
+    call_effects(work.ports, result)
     work.insert(StageAttempt, [attempt_of(work, outcome)])
     insert_notes(work, run, row, result.notes)
     if isinstance(result, Completed):
