@@ -179,11 +179,7 @@ def test_lines_are_never_written_inside_the_transaction_of_a_body(known: Any, mo
 
     run = create_run(known(only(body, atomic=True, timeout=SHORT)))
     with working():
-        try:
-            until(lambda: ended(run), "the run has ended", 4)
-        except AssertionError:
-            print(StageRun.objects.values(), StageAttempt.objects.values(), run.logs.values(), inside)
-            raise
+        until(lambda: ended(run), "the run has ended")
 
     assert run.logs.count() == 3
     assert set(inside) == {False}
