@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from datetime import datetime, timedelta
 
+from django.contrib.auth.models import Group
 from pydantic import BaseModel
 
 from workflow_engine.definitions import (
@@ -139,3 +141,30 @@ expense: Workflow[str, str] = register(
 
 def expected_of_expense(text: str, verdict: str) -> str:
     return digest("book", digest("payday", digest("approve", digest("begin", text), verdict)))
+
+
+def write(name: str) -> None:
+    """Write a row; every call gives one more."""
+    Group.objects.create(name=f"{name} {uuid.uuid4()}")
+
+
+def written(name: str) -> int:
+    return Group.objects.filter(name__startswith=name).count()
+
+
+@stage("reserve", atomic=True, timeout=timedelta(seconds=0.7))
+def reserve(ctx: StageContext[str]) -> str:
+    ctx.log.info("booking")
+    write("booked")
+    return ctx.input + "x" * LARGE
+
+
+@stage("pay")
+def pay(ctx: StageContext[str]) -> str:
+    ctx.log.info("paying")
+    charge: str = ctx.once("charge", lambda: digest("charge", ctx.input))
+    ctx.on_complete(lambda: write("paid"))
+    return charge
+
+
+paying: Workflow[str, str] = register(define_workflow("paying", input=str).pipe(reserve).pipe(pay).build())
