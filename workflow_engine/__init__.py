@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bootstrap import (
+        aannotate_run,
         aanswer_stage,
         acancel_run,
         acreate_run,
+        annotate_run,
         answer_stage,
         arerun_from,
         cancel_run,
@@ -49,7 +51,8 @@ _HOMES = {
         "registered_workflows stage"
     ),
     "workflow_engine.bootstrap": (
-        "aanswer_stage acancel_run acreate_run answer_stage arerun_from cancel_run create_run plan_rerun rerun_from"
+        "aannotate_run aanswer_stage acancel_run acreate_run annotate_run answer_stage arerun_from cancel_run "
+        "create_run plan_rerun rerun_from"
     ),
     "workflow_engine.hosts.wait": "RunResult run_and_wait",
 }
@@ -72,9 +75,11 @@ __all__ = [
     "Trigger",
     "Wait",
     "Workflow",
+    "aannotate_run",
     "aanswer_stage",
     "acancel_run",
     "acreate_run",
+    "annotate_run",
     "answer_stage",
     "arerun_from",
     "cancel_run",

@@ -20,9 +20,10 @@ from django.utils.module_loading import import_string
 from workflow_engine.blobs.storage import StorageBlobStore
 from workflow_engine.conf import NAME, get_setting, transport_name
 from workflow_engine.definitions import Stage, Wait, Workflow
+from workflow_engine.definitions.annotations import Annotations
 from workflow_engine.errors import FieldError, InvalidInput, RunNotFound
 from workflow_engine.kernel import Kernel, create_kernel
-from workflow_engine.kernel.commands import AnswerStage, CancelRun, CreateRun, RerunFrom
+from workflow_engine.kernel.commands import Annotate, AnswerStage, CancelRun, CreateRun, RerunFrom
 from workflow_engine.kernel.ports import JobTransport, Limits
 from workflow_engine.kernel.reruns import RerunPlan, preview, read_run
 from workflow_engine.models import WorkflowRun
@@ -123,7 +124,7 @@ def create_run(
     metadata: Mapping[str, Any] | None = None,
     subject: models.Model | None = None,
     run_at: datetime | None = None,
-    annotations: Mapping[str, Any] | None = None,
+    annotations: Annotations | None = None,
     idempotency_key: str | None = None,
     idempotency_scope: str = "",
     actor: Any = None,
@@ -138,7 +139,7 @@ def create_run(
         metadata: JSON of yours, kept with the run.
         subject: a row that the run is about.
         run_at: not before this time.
-        annotations: facts to record with the run.
+        annotations: facts to record with the run, by text or typed key (``Trigger.SOURCE``).
         idempotency_key: the same key again gives the same run (``was_created`` is False then).
         actor: who did it, a user or text.
 
@@ -265,6 +266,39 @@ def rerun_from(
         idempotency_scope=idempotency_scope,
     )
     return read_run(kernel.ports, kernel.dispatch(command).run_id)
+
+
+def annotate_run(
+    run: WorkflowRun | uuid.UUID | str,
+    values: Annotations,
+    *,
+    actor: Any = None,
+    idempotency_key: str | None = None,
+    emit_event: bool = False,
+) -> int:
+    """Record facts about a run in any status; return how many were new. Joins the caller's transaction.
+
+    Args:
+        values: text or typed key (``Approval.APPROVERS``) -> JSON; None values are left out.
+        idempotency_key: a fact of the same key and idempotency key is stored once.
+        emit_event: also write ``annotation.created`` for each new fact.
+
+    Raises:
+        RunNotFound, InvalidInput: nothing was written.
+    """
+    command = Annotate(
+        run_id=run_id_of(run),
+        values=values,
+        actor=actor_name(actor),
+        idempotency_key=idempotency_key,
+        emit_event=emit_event,
+    )
+    return get_kernel().dispatch(command).stored
+
+
+async def aannotate_run(run: WorkflowRun | uuid.UUID | str, values: Annotations, **options: Any) -> int:
+    """``annotate_run`` in a transaction of its own, for async code."""
+    return await sync_to_async(annotate_run, thread_sensitive=False)(run, values, **options)
 
 
 async def acreate_run(workflow: Workflow[Any, Any] | str, input: Any = None, **options: Any) -> WorkflowRun:

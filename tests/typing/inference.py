@@ -7,10 +7,15 @@ from typing import Any, assert_type
 from pydantic import BaseModel
 
 from workflow_engine import (
+    AnnotationKey,
+    Decision,
     RunResult,
     Stage,
     StageContext,
+    Trigger,
     Workflow,
+    annotate_run,
+    create_run,
     define_workflow,
     register,
     run_and_wait,
@@ -49,6 +54,27 @@ async def count_words(ctx: StageContext[Text]) -> int:
     return len(ctx.input.text.split())
 
 
+assert_type(Decision.OUTCOME, AnnotationKey[str])
+assert_type(Decision.CONFIDENCE, AnnotationKey[float])
+assert_type(Decision.ALTERNATIVES, AnnotationKey[list[str]])
+
+
+@stage("remember")
+async def remember(ctx: StageContext[Text]) -> Text:
+    ctx.annotate(Decision.OUTCOME, "approved")
+    ctx.annotate(Decision.ALTERNATIVES, ["wait"], actor="model")
+    ctx.annotate("my.key", {"any": 1})
+    ctx.annotate_many({Decision.CONFIDENCE: 0.5, "my.key": 1})
+    assert_type(ctx.once("text", lambda: ctx.input), Text)
+    assert_type(await ctx.aonce("later", find_text), Text)
+    ctx.on_complete(lambda: print())  # noqa: T201 - any function without arguments
+    return ctx.input
+
+
+async def find_text() -> Text:
+    return Text(text="x")
+
+
 @stage("report")
 def report(ctx: StageContext[dict[str, Any]]) -> list[str]:
     assert_type(ctx.require(count_words), int)
@@ -73,3 +99,7 @@ def wait() -> None:
     result = run_and_wait(line, Document(path="x"))
     assert_type(result, RunResult[int])
     assert_type(result.output, int | None)
+    run = create_run(line, Document(path="x"), annotations={Trigger.SOURCE: "webhook"})
+    create_run(line, Document(path="x"), annotations={"my.key": 1})
+    create_run(line, Document(path="x"), annotations={"my.key": 1, Trigger.SOURCE: "webhook"})
+    assert_type(annotate_run(run, {Decision.OUTCOME: "approved"}), int)

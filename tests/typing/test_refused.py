@@ -39,6 +39,16 @@ REFUSED = {
         "@stage('t')\ndef t(ctx: StageContext[A]) -> str:\n    return ctx.require(s)\n",
         "Incompatible return value type",
     ),
+    "a value of another type than its key's": (
+        "from workflow_engine import Decision\n"
+        "@stage('s')\ndef s(ctx: StageContext[A]) -> None:\n    ctx.annotate(Decision.CONFIDENCE, 'high')\n",
+        'Cannot infer value of type parameter "Value" of "annotate"',
+    ),
+    "the result of a sub-step taken for another type": (
+        "def count() -> int:\n    return 1\n"
+        "@stage('s')\ndef s(ctx: StageContext[A]) -> str:\n    return ctx.once('count', count)\n",
+        "Incompatible return value type",
+    ),
 }
 
 

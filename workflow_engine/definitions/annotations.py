@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -30,11 +31,15 @@ class AnnotationKey(Generic[Value]):
         return TypeAdapter(self.type)
 
     def check(self, value: Any) -> Any:
-        """Return the value as JSON. Raises ``InvalidInput``; the value is never repeated in it."""
+        """Return the value as JSON. Raises ``InvalidInput``, paths start with the key; values are never repeated."""
         try:
             return self.adapter.dump_python(self.adapter.validate_python(value), mode="json")
         except ValidationError as error:
-            raise InvalidInput(f"the annotation {self.name!r}", field_errors(error)) from error
+            raise InvalidInput("an annotation", field_errors(error, self.name)) from error
+
+
+# Facts by key: text and ``AnnotationKey``, also mixed, which a type of keys would not let a type checker infer.
+Annotations = Mapping[Any, Any]
 
 
 def read_annotation(key: Any, value: Any) -> tuple[str, Any]:
@@ -44,6 +49,22 @@ def read_annotation(key: Any, value: Any) -> tuple[str, Any]:
     if isinstance(key, str):
         return key, value
     raise InvalidInput("an annotation", [FieldError("key", f"must be text or an AnnotationKey, got {key!r}"[:300])])
+
+
+def read_annotations(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[FieldError]]:
+    """Return facts by the names of their keys, and everything that is wrong with those of typed keys."""
+    found: dict[Any, Any] = {}
+    problems: list[FieldError] = []
+    for key, value in values.items():
+        if not isinstance(key, AnnotationKey):
+            found[key] = value
+            continue
+        try:
+            name, checked = read_annotation(key, value)
+            found[name] = checked
+        except InvalidInput as error:
+            problems += error.errors
+    return found, problems
 
 
 class Trigger:

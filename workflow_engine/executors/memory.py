@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,11 +36,15 @@ class Memory:
 
     def get(self, kind: MemoKind, name: str) -> StageMemo | None:
         """Return what is known under a name, None if nothing is."""
+        return self.read().get((kind, name))
+
+    def read(self) -> Mapping[tuple[str, str], StageMemo]:
+        """Return all memos by kind and name."""
         with self._lock:
             if self._memos is None:
                 rows = StageMemo.objects.using(self._ports.using)
                 self._memos = dict(rows.of(self._held.stage.stage_run_id))
-            return self._memos.get((kind, name))
+            return self._memos
 
     def value(self, memo: StageMemo) -> Any:
         """Return a memo's value as JSON. Raises ``BlobNotFound``, ``BlobCorrupt``."""

@@ -33,7 +33,7 @@ class Waiting:
 
     def recall(self) -> None:
         """Read now what the stage remembers."""
-        _ = self._memos
+        self._memory.read()
 
     @property
     def _definition(self) -> Stage[Any, Any, Any]:

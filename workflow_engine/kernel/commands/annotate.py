@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from workflow_engine.definitions.annotations import Annotations, read_annotations
 from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload, RunNotFound
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel.events import AnnotationCreated
@@ -31,6 +32,7 @@ class Annotate(Command[AnnotateResult]):
     """Record facts about a run in any status; None values are left out.
 
     Args:
+        values: by text or ``AnnotationKey``, which refuses values of another type.
         idempotency_key: a fact with the same run, key and idempotency key is stored once.
         emit_event: also write ``annotation.created`` for each new fact.
 
@@ -40,7 +42,7 @@ class Annotate(Command[AnnotateResult]):
 
     type = "run.annotate"
     run_id: uuid.UUID
-    values: Mapping[str, Any]
+    values: Annotations
     actor: str = ""
     idempotency_key: str | None = None
     emit_event: bool = False
@@ -48,11 +50,14 @@ class Annotate(Command[AnnotateResult]):
 
 @handles(Annotate)
 def annotate(command: Annotate, ports: Ports, causation_id: uuid.UUID) -> AnnotateResult:
-    for key, value in command.values.items():
+    values, problems = read_annotations(command.values)
+    if problems:
+        raise InvalidInput("an annotation", problems)
+    for key, value in values.items():
         check_annotation(key, value, command.actor, command.idempotency_key)
     # Chosen before the transaction, so that a try whose COMMIT was not answered can be recognised.
-    ids = {key: uuid7() for key, value in command.values.items() if value is not None}
-    stored = transact(ports, causation_id, lambda work: _annotate(work, command, ids))
+    ids = {key: uuid7() for key, value in values.items() if value is not None}
+    stored = transact(ports, causation_id, lambda work: _annotate(work, command, values, ids))
     if stored is None:
         raise RunNotFound(command.run_id)
     return AnnotateResult(stored=stored)
@@ -70,12 +75,14 @@ def check_annotation(key: Any, value: Any, actor: str = "", idempotency_key: str
         raise InvalidInput("an annotation", [FieldError(error.path, error.problem)]) from error
 
 
-def _annotate(work: UnitOfWork, command: Annotate, ids: Mapping[str, uuid.UUID]) -> int | None:
+def _annotate(
+    work: UnitOfWork, command: Annotate, given: Mapping[str, Any], ids: Mapping[str, uuid.UUID]
+) -> int | None:
     using = work.ports.using
     run = work.lock_run(command.run_id)
     if run is None:
         return None
-    values = {key: command.values[key] for key in ids}
+    values = {key: given[key] for key in ids}
     if work.repeated and (mine := WorkflowAnnotation.objects.using(using).filter(pk__in=ids.values()).count()):
         return mine
     if command.idempotency_key is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from workflow_engine.definitions import Workflow
+from workflow_engine.definitions.annotations import Annotations, read_annotations
 from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel import points
@@ -64,7 +65,8 @@ class CreateRun(Command[CreateRunResult]):
     config: Mapping[str, Any] | None = None
     priority: int = DEFAULT_PRIORITY
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    annotations: Mapping[str, Any] = field(default_factory=dict)
+    # By text or ``AnnotationKey``.
+    annotations: Annotations = field(default_factory=dict)
     subject: tuple[int, str] | None = None
     run_at: datetime | None = None
     actor: str = ""
@@ -83,7 +85,8 @@ class _Prepared:
 
 @handles(CreateRun)
 def create_run(command: CreateRun, ports: Ports, causation_id: uuid.UUID) -> CreateRunResult:
-    prepared = _prepare(command, ports)
+    command, problems = _with_plain_keys(command)
+    prepared = _prepare(command, ports, problems)
 
     def step(work: UnitOfWork) -> CreateRunResult:
         if command.idempotency_key is not None:
@@ -127,10 +130,19 @@ def _replayed(run_id: uuid.UUID, mine: uuid.UUID, ports: Ports) -> CreateRunResu
     return CreateRunResult(run_id=run_id, status=status or "PENDING", created=run_id == mine)
 
 
-def _prepare(command: CreateRun, ports: Ports) -> _Prepared:
+def _with_plain_keys(command: CreateRun) -> tuple[CreateRun, list[FieldError]]:
+    """Let every annotation stand under the name of its key, and say what is wrong with values of typed keys."""
+    if not isinstance(command.annotations, Mapping):
+        return command, []
+    facts, problems = read_annotations(command.annotations)
+    problems = [FieldError(f"annotations.{item.path}", item.message, item.code) for item in problems]
+    return replace(command, annotations=facts), problems
+
+
+def _prepare(command: CreateRun, ports: Ports, problems: list[FieldError]) -> _Prepared:
     """Check everything and put a large input away, before any transaction is open."""
     workflow = ports.registry.get_workflow(command.workflow_id)
-    _check_arguments(command)
+    _check_arguments(command, problems)
     run_id = uuid7()
     if workflow.input.type is None:
         workflow.validate_input(command.input)
@@ -146,8 +158,8 @@ def _prepare(command: CreateRun, ports: Ports) -> _Prepared:
     return _Prepared(run_id, workflow, envelope, config, _request_hash(command))
 
 
-def _check_arguments(command: CreateRun) -> None:
-    problems = []
+def _check_arguments(command: CreateRun, found: list[FieldError]) -> None:
+    problems = list(found)
     if not isinstance(command.priority, int) or isinstance(command.priority, bool) or not 0 <= command.priority <= 10:
         problems.append(FieldError("priority", f"must be a whole number from 0 to 10, got {command.priority!r}"))
     if command.run_at is not None and command.run_at.utcoffset() is None:
@@ -160,13 +172,13 @@ def _check_arguments(command: CreateRun) -> None:
             check_column(dict(mapping))
         except InvalidPayload as error:
             problems.append(FieldError(f"{name}.{error.path}".rstrip("."), error.problem))
-    for name in command.annotations if isinstance(command.annotations, Mapping) else ():
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_ANNOTATION_KEY_LENGTH:
+    for key in command.annotations if isinstance(command.annotations, Mapping) else ():
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_ANNOTATION_KEY_LENGTH:
             problems.append(
                 FieldError("annotations", f"a key must be text of 1 to {MAX_ANNOTATION_KEY_LENGTH} characters")
             )
-    key = command.idempotency_key
-    if key is not None and not (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH):
+    unique = command.idempotency_key
+    if unique is not None and not (isinstance(unique, str) and 0 < len(unique) <= MAX_KEY_LENGTH):
         problems.append(FieldError("idempotency_key", f"must be text of 1 to {MAX_KEY_LENGTH} characters"))
     if problems:
         raise InvalidInput(f"a run of workflow {command.workflow_id!r}", problems)
