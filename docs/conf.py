@@ -22,6 +22,7 @@ CONTENTS = {
         "how-to/start-a-run",
         "how-to/configure-stages",
         "how-to/retries-and-timeouts",
+        "how-to/effects",
         "how-to/large-data",
         "how-to/run-workers",
         "how-to/deploy",
