@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from workflow_engine import StageContext, define_workflow, stage
 from workflow_engine.conf import DEFAULTS, get_setting, problems
 from workflow_engine.redaction import MASK, redact
 
@@ -83,3 +85,28 @@ def test_a_database_that_stores_local_time_is_an_error(settings: Any) -> None:
         settings.DATABASES["default"] = before
 
     assert "Europe/Berlin" in found["workflow_engine.E004"].msg
+
+
+def test_an_atomic_stage_without_a_short_timeout_is_an_error_on_sqlite(known: Any, settings: Any) -> None:
+    def write(ctx: StageContext[None]) -> None: ...
+
+    bounds = {"endless": None, "long": timedelta(seconds=15), "short": timedelta(seconds=14)}
+    stages = [stage(id, atomic=True, timeout=timeout)(write) for id, timeout in bounds.items()]
+    plain, retired = stage("plain")(write), stage("retired", atomic=True)(write)
+    known(define_workflow("w").parallel(*stages, plain).retired(retired).build())
+    found: dict[str, list[Any]] = {}
+    before = settings.DATABASES["default"]
+    for kind in ("sqlite3", "postgresql"):
+        settings.DATABASES["default"] = {**before, "ENGINE": f"django.db.backends.{kind}"}
+        try:
+            found[kind] = [item for item in run_checks() if item.id == "workflow_engine.E011"]
+        finally:
+            settings.DATABASES["default"] = before
+
+    assert [item.msg.split(":")[0] for item in found["sqlite3"]] == [
+        "Stage 'endless'",
+        "Stage 'long'",
+        "Stage 'retired'",
+    ]
+    assert found["sqlite3"][0].hint == "Write @stage('endless', atomic=True, timeout=timedelta(seconds=10))."
+    assert found["postgresql"] == []

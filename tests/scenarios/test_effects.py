@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.contrib.auth.models import Group
@@ -13,9 +13,10 @@ from django.test import TestCase
 from tests.invariants import check_all
 from workflow_engine import create_run
 from workflow_engine.definitions import Retry, StageContext, define_workflow, stage
+from workflow_engine.errors import InvalidDefinition, InvalidPayload
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.models import StageAttempt, StageMemo, StageRun, WorkflowRun
-from workflow_engine.testing import run_workflow
+from workflow_engine.testing import run_workflow, stage_context
 
 NOW = Retry(max_attempts=3, initial=timedelta(0))
 SHORT = timedelta(seconds=5)
@@ -225,6 +226,27 @@ def test_who_breaks_the_transaction_has_failed(known: Any, break_it: Any, where:
     assert names() == ["attempt 2"]
     assert StageAttempt.objects.get(outcome="retrying").error_class == "TransactionManagementError"
     check_all()
+
+
+def test_a_context_for_one_body_keeps_and_calls_what_the_engine_would() -> None:
+    calls: list[str] = []
+
+    @stage("pays")
+    def pays(ctx: StageContext[None]) -> str:
+        charge = ctx.once("charge", lambda: calls.append("charged") or "ch-1")
+        ctx.on_complete(lambda: calls.append("completed"))
+        return charge
+
+    ctx = stage_context(pays)
+
+    assert [pays(ctx), pays(ctx)] == ["ch-1", "ch-1"]
+    assert calls == ["charged"]
+    ctx.desk.complete()
+    assert calls == ["charged", "completed", "completed"]
+    with pytest.raises(InvalidPayload, match="once 'bad'"):
+        ctx.once("bad", lambda: float("nan"))
+    with pytest.raises(InvalidDefinition):
+        ctx.on_complete(cast(Any, "no function"))
 
 
 class TestInsideTestCase(TestCase):
