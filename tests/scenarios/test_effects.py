@@ -12,11 +12,11 @@ from django.test import TestCase
 
 from tests.invariants import check_all
 from workflow_engine import create_run
-from workflow_engine.definitions import Retry, StageContext, define_workflow, stage
+from workflow_engine.definitions import Completion, Retry, StageContext, define_workflow, stage
 from workflow_engine.errors import InvalidDefinition, InvalidPayload
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.models import StageAttempt, StageMemo, StageRun, WorkflowRun
-from workflow_engine.testing import run_workflow, stage_context
+from workflow_engine.testing import FakeClock, run_workflow, stage_context
 
 NOW = Retry(max_attempts=3, initial=timedelta(0))
 SHORT = timedelta(seconds=5)
@@ -189,6 +189,73 @@ def test_an_atomic_stage_goes_on_to_the_next_and_its_effects_are_called_too(know
     assert WorkflowRun.objects.select_related("data").get(pk=run.pk).get_output() == 100_000
     assert names() == ["at its end", "booked"]
     check_all()
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_body_that_waits_has_no_effects_until_it_completes(
+    known: Any, host: InlineHost, clock: FakeClock, atomic: bool
+) -> None:
+    def body(ctx: StageContext[None]) -> int:
+        if atomic:
+            Group.objects.create(name="written")
+        ctx.on_complete(lambda: Group.objects.create(name="completed"))
+        ctx.sleep(timedelta(hours=1))
+        return ctx.attempt
+
+    run = create_run(known(only(body, **({"atomic": True, "timeout": SHORT} if atomic else {}))))
+    host.drain()
+    assert (StageRun.objects.get().status, names()) == ("SUSPENDED", [])
+    clock.advance(timedelta(hours=1))
+    host.drain()
+
+    run.refresh_from_db()
+    assert (run.status, names()) == ("COMPLETED", ["completed", "written"] if atomic else ["completed"])
+    check_all()
+
+
+def test_what_was_done_before_a_wait_is_not_done_after_it(known: Any, host: InlineHost, clock: FakeClock) -> None:
+    sent: list[int] = []
+
+    def body(ctx: StageContext[None]) -> int:
+        ctx.once("send", lambda: sent.append(ctx.attempt))
+        ctx.sleep(timedelta(hours=1))
+        return ctx.once("read", lambda: ctx.attempt)
+
+    run = create_run(known(only(body)))
+    host.drain()
+    clock.advance(timedelta(hours=1))
+    host.drain()
+
+    run.refresh_from_db()
+    assert (run.get_output(), sent) == (2, [1])
+    check_all()
+
+
+@pytest.mark.parametrize("tool", ["once", "on_complete"])
+def test_a_completion_check_has_no_effects_of_its_own(
+    known: Any, host: InlineHost, clock: FakeClock, tool: str
+) -> None:
+    @stage("submit", check_retry=Retry(max_attempts=1))
+    def submit(ctx: StageContext[None]) -> int:
+        ctx.suspend(poll_every=timedelta(seconds=1))
+
+    @submit.check_completion
+    def check(ctx: StageContext[None], state: Any) -> Completion[int]:
+        if tool == "once":
+            ctx.once("step", lambda: 1)
+        else:
+            ctx.on_complete(lambda: Group.objects.create(name="never"))
+        return Completion.ready(1)
+
+    run = create_run(known(define_workflow("w").pipe(submit).build()))
+    host.drain()
+    clock.advance(timedelta(seconds=1))
+    host.drain()
+
+    run.refresh_from_db()
+    assert (run.status, run.error["code"]) == ("FAILED", "INVALID_DEFINITION")
+    assert f"{tool} belongs into the body" in run.error["message"]
+    assert names() == []
 
 
 BROKEN: dict[str, Any] = {
