@@ -10,7 +10,9 @@ from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.test import TestCase
 
+from tests.hosts.test_worker import status_of, working
 from tests.invariants import check_all
+from tests.waiting import until
 from workflow_engine import create_run
 from workflow_engine.definitions import Completion, Retry, StageContext, define_workflow, stage
 from workflow_engine.errors import InvalidDefinition, InvalidPayload
@@ -266,12 +268,36 @@ BROKEN: dict[str, Any] = {
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("where", ["atomic body", "effect"])
+def test_what_a_body_has_planned_for_after_the_commit_cannot_undo_it(known: Any, where: str) -> None:
+    def body(ctx: StageContext[None]) -> str:
+        def write() -> None:
+            Group.objects.create(name="written")
+            transaction.on_commit(lambda: 1 / 0)
+
+        write() if where == "atomic body" else ctx.on_complete(write)
+        return "done"
+
+    @stage("after")
+    def after(ctx: StageContext[str]) -> str:
+        return ctx.input
+
+    options: dict[str, Any] = {"atomic": True, "timeout": SHORT} if where == "atomic body" else {}
+    known(define_workflow("w").pipe(stage("effect", retry=NOW, **options)(body)).pipe(after).build())
+    run = create_run("w")
+    with working():
+        until(lambda: status_of(run) in ("COMPLETED", "FAILED"), "the run has ended")
+
+    assert (status_of(run), names()) == ("COMPLETED", ["written"])
+    assert list(StageAttempt.objects.order_by("id").values_list("outcome", flat=True)) == ["completed", "completed"]
+    check_all()
+
+
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("break_it", BROKEN.values(), ids=list(BROKEN))
 @pytest.mark.parametrize("where", ["atomic body", "effect"])
 def test_who_breaks_the_transaction_has_failed(known: Any, break_it: Any, where: str) -> None:
     """In a worker: its thread gives up a connection that a body left open."""
-    from tests.hosts.test_worker import status_of, working
-    from tests.waiting import until
 
     def spoil(attempt: int) -> None:
         Group.objects.create(name=f"attempt {attempt}")

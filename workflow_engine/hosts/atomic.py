@@ -42,14 +42,12 @@ def finish_with_effects(kernel: Kernel, ended: Ended, starting: Starting) -> Fin
     While the database is away it is tried again, as long as the attempt is held.
     """
     held, wait = ended.held, AWAY_SECONDS
-    while True:
+    while not _is_over(held):
         outcome = ended.outcome()
         command = FinishStages(outcomes=(outcome,), starter=_starter(outcome, starting), again=True)
         try:
             return kernel.dispatch(command, causation_id=ended.causation_id).finished[0]
         except DatabaseUnavailable as error:
-            if _is_over(held):
-                return Finished(held.stage.stage_run_id, "ghost")
             logger.warning("result kept for later run=%s error=%s", held.stage.run_id, error)
             kernel.ports.clock.pause(wait)
             wait = min(2 * wait, MOST_AWAY_SECONDS)
@@ -60,6 +58,7 @@ def finish_with_effects(kernel: Kernel, ended: Ended, starting: Starting) -> Fin
             logger.exception("effects cannot be stored run=%s stage=%s", held.stage.run_id, held.stage.stage_id)
             ended.result = _failed(kernel.ports, ended, error)
             return None
+    return Finished(held.stage.stage_run_id, "ghost")
 
 
 def run_atomic(kernel: Kernel, recorder: Recorder, held: Held, starting: Starting) -> tuple[Ended, Finished | None]:
@@ -89,7 +88,8 @@ def run_atomic(kernel: Kernel, recorder: Recorder, held: Held, starting: Startin
         told = _told(attempt, error)
         if ended is None:
             return Ended.now(held, told), None
-        logger.info("rolled back run=%s stage=%s error=%s", held.stage.run_id, held.stage.stage_id, error)
+        # Rolled back, unless it was the answer to the COMMIT that was lost, or a hook of the body's after it.
+        logger.warning("atomic finish failed run=%s stage=%s", held.stage.run_id, held.stage.stage_id, exc_info=error)
         ended.result = told
         return ended, None
 
@@ -179,5 +179,5 @@ def _starter(outcome: Outcome, starting: Starting) -> Starter | None:
 
 
 def _is_over(held: Held) -> bool:
-    """Whether nothing of the attempt is to be kept; somebody else tells how it ended."""
-    return held.lost.is_set() or held.timed_out or (held.lease is not None and held.lease.is_over)
+    """Whether nothing of the attempt is to be kept; somebody else tells how it ended. Else its token decides."""
+    return held.lost.is_set() or held.timed_out

@@ -31,6 +31,8 @@ class OwnFinisher:
     def finish(self, held: Held, result: Result) -> Held | None:
         """Finish an attempt that has effects; return what to run in this thread."""
         ended = Ended.now(held, result)
+        # Others may wait for this thread, which may be busy for long now.
+        self._bodies.spread()
         self._flush()
         return self._go_on(ended, finish_with_effects(self._kernel, ended, lambda: self._starter(held)))
 
