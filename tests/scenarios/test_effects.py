@@ -365,3 +365,24 @@ class TestInsideTestCase(TestCase):
 
         self.assertEqual((result.status, result.output), ("COMPLETED", 1))
         self.assertEqual(names(), ["booked by attempt 2", "paid by attempt 1"])
+
+    def test_async_bodies_see_and_keep_what_the_test_has_written(self) -> None:
+        @stage("pay", retry=NOW)
+        async def pay(ctx: StageContext[None]) -> int:
+            async def charge() -> int:
+                return ctx.attempt
+
+            paid_by = await ctx.aonce("pay", charge)
+            await Group.objects.acreate(name=f"attempt {ctx.attempt}")
+            if ctx.attempt == 1:
+                raise ConnectionError
+            return paid_by
+
+        @stage("look")
+        async def look(ctx: StageContext[None]) -> int:
+            return await ctx.arequire(pay)
+
+        result = run_workflow(define_workflow("w").pipe(pay).pipe(look).build())
+
+        self.assertEqual((result.status, result.output), ("COMPLETED", 1))
+        self.assertEqual(names(), ["attempt 1", "attempt 2"])

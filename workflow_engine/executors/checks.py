@@ -30,7 +30,7 @@ from .attempts import Attempt, failure
 from .children import Child, Children
 from .held import Held
 from .recorder import Recorder
-from .tidying import BlockingCalls
+from .tidying import BlockingCalls, lending
 from .wire import check_as_json, check_result_from_json
 
 CALL_THREADS = 2
@@ -84,17 +84,18 @@ class CheckExecutor:
 def _call(definition: Check, context: Any, state: Any) -> Any:
     if not definition.is_async:
         return definition.body(context, state)
-    calls = BlockingCalls(threads=CALL_THREADS, orm=1)
+    with lending() as lent:
+        calls = BlockingCalls(threads=CALL_THREADS, orm=1, lent=lent)
 
-    async def main() -> Any:
-        calls.serve(asyncio.get_running_loop())
-        calls.adopt_task()
-        return await definition.body(context, state)
+        async def main() -> Any:
+            calls.serve(asyncio.get_running_loop())
+            calls.adopt_task()
+            return await definition.body(context, state)
 
-    try:
-        return asyncio.run(main())
-    finally:
-        calls.close()
+        try:
+            return asyncio.run(main())
+        finally:
+            calls.close()
 
 
 class IsolatedChecks:

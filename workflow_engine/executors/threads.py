@@ -15,7 +15,7 @@ from workflow_engine.kernel.ports import Ports
 from .attempts import Attempt, describe, failure
 from .held import Held
 from .recorder import Recorder
-from .tidying import BlockingCalls
+from .tidying import BlockingCalls, lending
 
 CALL_THREADS = 4
 __all__ = ["ThreadExecutor", "describe", "failure"]
@@ -49,11 +49,12 @@ def _call(stage: Stage[Any, Any, Any], context: StageContext[Any, Any]) -> Any:
     if not stage.is_async:
         return stage.body(context)
     # Hosts that have no loop run the body in one of its own.
-    calls = BlockingCalls(threads=CALL_THREADS, orm=1)
-    try:
-        return asyncio.run(_call_async(stage, context, calls))
-    finally:
-        calls.close()
+    with lending() as lent:
+        calls = BlockingCalls(threads=CALL_THREADS, orm=1, lent=lent)
+        try:
+            return asyncio.run(_call_async(stage, context, calls))
+        finally:
+            calls.close()
 
 
 async def _call_async(stage: Stage[Any, Any, Any], context: StageContext[Any, Any], calls: BlockingCalls) -> Any:

@@ -8,8 +8,9 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from django.conf import settings
 from django.db import connections, reset_queries
 
 logger = logging.getLogger(__name__)
+Lent = Mapping[str, Any]
 Task = tuple["Future[Any]", Callable[[], Any]]
 
 
@@ -36,15 +38,33 @@ def tidy_connections() -> None:
         reset_queries()
 
 
+@contextmanager
+def lending() -> Iterator[Lent]:
+    """Lend this thread's connections that are in a transaction, by alias, to other threads, one at a time.
+
+    In a test, say: what is called from an ``async def`` body is to see what the test has written, and it must not wait
+    for its locks.
+    """
+    lent = {item.alias: item for item in connections.all(initialized_only=True) if item.in_atomic_block}
+    for connection in lent.values():
+        connection.inc_thread_sharing()
+    try:
+        yield lent
+    finally:
+        for connection in lent.values():
+            connection.dec_thread_sharing()
+
+
 class BlockingCalls:
     """Threads for what ``async def`` bodies hand over: by ``asyncio.to_thread``, and by Django's async methods.
 
-    The latter ask for one thread for all; here a task has one of ``orm``, all its calls the same.
+    The latter ask for one thread for all; here a task has one of ``orm``, all its calls the same. With connections that
+    are ``lent`` by the caller there is one thread for everything.
     """
 
-    def __init__(self, *, threads: int, orm: int) -> None:
-        self._calls = TidyPool(threads, "wfe-loop-call")
-        self._orm = {ThreadSensitiveContext(): TidyPool(1, "wfe-loop-orm") for _ in range(orm)}
+    def __init__(self, *, threads: int, orm: int, lent: Lent | None = None) -> None:
+        self._calls = TidyPool(1 if lent else threads, "wfe-loop-call", lent)
+        self._orm = {ThreadSensitiveContext(): self._calls if lent else TidyPool(1, "wfe-loop-orm") for _ in range(orm)}
         self._turns = itertools.cycle(self._orm)
 
     def serve(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,8 +88,9 @@ class TidyPool(ThreadPoolExecutor):
     ``ThreadPoolExecutor`` as its default; nothing but the name is inherited.
     """
 
-    def __init__(self, size: int, name: str) -> None:
+    def __init__(self, size: int, name: str, lent: Lent | None = None) -> None:
         super().__init__(size, name)
+        self._lent = lent or {}
         self._size, self._name = size, name
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
@@ -101,17 +122,23 @@ class TidyPool(ThreadPoolExecutor):
             thread.join(max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
+        for alias, connection in self._lent.items():
+            connections[alias] = connection
         try:
             while (task := self._tasks.get()) is not None:
                 _do(*task)
                 del task
                 try:
-                    tidy_connections()
+                    # What is lent is in a transaction, and is to stay so.
+                    if not self._lent:
+                        tidy_connections()
                 except Exception:
                     logger.exception("database connections cannot be tidied")
                 with self._guard:
                     self._busy -= 1
         finally:
+            for alias in self._lent:
+                del connections[alias]
             connections.close_all()
 
 
