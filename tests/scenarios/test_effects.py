@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
-from django.test import TestCase
 
 from tests.hosts.test_worker import status_of, working
 from tests.invariants import check_all
 from tests.waiting import until
-from workflow_engine import create_run
+from workflow_engine import create_run, rerun_from
 from workflow_engine.definitions import Completion, Retry, StageContext, define_workflow, stage
-from workflow_engine.errors import InvalidDefinition, InvalidPayload
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.models import StageAttempt, StageMemo, StageRun, WorkflowRun
-from workflow_engine.testing import FakeClock, run_workflow, stage_context
+from workflow_engine.testing import FakeClock
 
 NOW = Retry(max_attempts=3, initial=timedelta(0))
 SHORT = timedelta(seconds=5)
@@ -75,6 +73,23 @@ def test_a_sub_step_that_raises_is_done_again(known: Any, host: InlineHost) -> N
 
     assert calls == [1, 2]
     assert StageMemo.objects.get().get_value() == 2
+
+
+def test_a_rerun_does_its_sub_steps_and_effects_again(known: Any, host: InlineHost) -> None:
+    charged: list[int] = []
+
+    def body(ctx: StageContext[None]) -> None:
+        ctx.once("charge", lambda: charged.append(ctx.generation))
+        ctx.on_complete(lambda: Group.objects.create(name=f"generation {ctx.generation}"))
+
+    run = create_run(known(only(body)))
+    host.drain()
+    rerun_from(run, "effect")
+    host.drain()
+
+    assert (charged, names()) == ([0, 1], ["generation 0", "generation 1"])
+    assert StageMemo.objects.count() == 2
+    check_all()
 
 
 def test_an_effect_is_written_exactly_if_the_stage_completes(known: Any, host: InlineHost) -> None:
@@ -319,70 +334,3 @@ def test_who_breaks_the_transaction_has_failed(known: Any, break_it: Any, where:
     assert names() == ["attempt 2"]
     assert StageAttempt.objects.get(outcome="retrying").error_class == "TransactionManagementError"
     check_all()
-
-
-def test_a_context_for_one_body_keeps_and_calls_what_the_engine_would() -> None:
-    calls: list[str] = []
-
-    @stage("pays")
-    def pays(ctx: StageContext[None]) -> str:
-        charge = ctx.once("charge", lambda: calls.append("charged") or "ch-1")
-        ctx.on_complete(lambda: calls.append("completed"))
-        return charge
-
-    ctx = stage_context(pays)
-
-    assert [pays(ctx), pays(ctx)] == ["ch-1", "ch-1"]
-    assert calls == ["charged"]
-    ctx.desk.complete()
-    assert calls == ["charged", "completed", "completed"]
-    with pytest.raises(InvalidPayload, match="once 'bad'"):
-        ctx.once("bad", lambda: float("nan"))
-    with pytest.raises(InvalidDefinition):
-        ctx.on_complete(cast(Any, "no function"))
-
-
-class TestInsideTestCase(TestCase):
-    """Where everything is in a transaction of the test's."""
-
-    def test_a_run_with_every_kind_of_effect(self) -> None:
-        @stage("book", atomic=True, timeout=SHORT, retry=NOW)
-        def book(ctx: StageContext[None]) -> str:
-            Group.objects.create(name=f"booked by attempt {ctx.attempt}")
-            if ctx.attempt == 1:
-                raise ConnectionError
-            return "booked"
-
-        @stage("pay", retry=NOW)
-        def pay(ctx: StageContext[str]) -> int:
-            paid_by = ctx.once("pay", lambda: ctx.attempt)
-            ctx.on_complete(lambda: Group.objects.create(name=f"paid by attempt {paid_by}"))
-            if ctx.attempt == 1:
-                raise ConnectionError
-            return paid_by
-
-        result = run_workflow(define_workflow("w").pipe(book).pipe(pay).build())
-
-        self.assertEqual((result.status, result.output), ("COMPLETED", 1))
-        self.assertEqual(names(), ["booked by attempt 2", "paid by attempt 1"])
-
-    def test_async_bodies_see_and_keep_what_the_test_has_written(self) -> None:
-        @stage("pay", retry=NOW)
-        async def pay(ctx: StageContext[None]) -> int:
-            async def charge() -> int:
-                return ctx.attempt
-
-            paid_by = await ctx.aonce("pay", charge)
-            await Group.objects.acreate(name=f"attempt {ctx.attempt}")
-            if ctx.attempt == 1:
-                raise ConnectionError
-            return paid_by
-
-        @stage("look")
-        async def look(ctx: StageContext[None]) -> int:
-            return await ctx.arequire(pay)
-
-        result = run_workflow(define_workflow("w").pipe(pay).pipe(look).build())
-
-        self.assertEqual((result.status, result.output), ("COMPLETED", 1))
-        self.assertEqual(names(), ["attempt 1", "attempt 2"])
