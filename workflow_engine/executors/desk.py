@@ -25,7 +25,7 @@ from workflow_engine.kernel.ports import Ports
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.payloads import Envelope
 from workflow_engine.redaction import redact
-from workflow_engine.statuses import DONE_STAGE, MemoKind, StageStatus
+from workflow_engine.statuses import DONE_STAGE, MemoKind
 
 from .held import Held
 from .memory import Memory, check_step, result_as_json
@@ -198,9 +198,8 @@ class Desk:
             return
         self._asked_at = time.monotonic()
         stage = self._held.stage
-        rows = StageRun.objects.using(self._ports.using).filter(
-            pk=stage.stage_run_id, token=stage.token, status=StageStatus.RUNNING
-        )
+        # A body runs, a check is made of what is suspended: whoever holds the token goes on.
+        rows = StageRun.objects.using(self._ports.using).held().filter(pk=stage.stage_run_id, token=stage.token)
         if not rows.exists():
             self._held.lost.set()
             self._held.check()
