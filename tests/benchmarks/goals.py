@@ -101,6 +101,7 @@ GOALS = (
     most("  statements", 4, "/s", of("ours-db/2", "gaps/idle_statements_per_s")),
     most("  new work starts within, p50", 300, "ms", start_ms("ours-db")),
     most("1,000 async stages waiting 1 s, one process", 3, "s", lambda f, ours: f.median(f"{ours}/1/waits/waits_s")),
+    most("200 completion checks a second: late, p99", 1000, "ms", share("polls/late_ms", 0.99)),
     most("memory of a worker, run 5,000 to 10,000", 5, "MB", growing),
     most("1,000,000 finished runs: throughput", 1.2, "times slower", grown("runs_per_s", slower_is=inverse)),
     most("  one run alone", 1.2, "times slower", grown("alone_ms", slower_is=ratio)),

@@ -74,6 +74,12 @@ def waits(figures: Figures, key: str, said: Said, counts: Counts, workload: str)
     figures.add(f"{key}/waits_s", said["seconds"])
 
 
+def polls(figures: Figures, key: str, said: Said, counts: Counts, workload: str) -> None:
+    """Keep how late checks were made, and what one costs."""
+    figures.add(f"{key}/late_ms", *said["ms"])
+    figures.add(f"{key}/statements", counts["statements"] / said["runs"])
+
+
 KEEPERS: dict[str, Callable[[Figures, str, Said, Counts, str], None]] = {
     "flood": flood,
     "alone": alone,
@@ -85,4 +91,5 @@ KEEPERS: dict[str, Callable[[Figures, str, Said, Counts, str], None]] = {
     "gaps": gaps,
     "admin": admin,
     "waits": waits,
+    "polls": polls,
 }

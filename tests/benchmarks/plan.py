@@ -78,3 +78,4 @@ def only_ours(session: Session) -> None:
             session.measure(transport, "gaps", ["idle"])
     if not session.options.quick:
         session.measure(name, "waits", ["waits"], processes=1, limit_seconds=20)
+    session.measure(name, "polls", ["polls"], limit_seconds=90)

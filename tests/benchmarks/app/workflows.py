@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 
-from workflow_engine import Stage, StageContext, define_workflow, register, stage
+from workflow_engine import Completion, Stage, StageContext, define_workflow, register, stage
 
 QUEUES = ("workflows", "others")
 
@@ -48,6 +49,18 @@ async def wait(ctx: StageContext[float]) -> float:
     return ctx.input
 
 
+@stage("submit")
+def submit(ctx: StageContext[float]) -> float:
+    """Wait for the check that is due ``input`` seconds from now; the output is how many seconds late it was."""
+    due = ctx.now() + timedelta(seconds=ctx.input)
+    ctx.suspend({"due": due.timestamp()}, first_poll_at=due)
+
+
+@submit.check_completion
+def check(ctx: StageContext[float], state: dict[str, float]) -> Completion[float]:
+    return Completion.ready(time.time() - state["due"])
+
+
 def line(id: str, input: type, stages: list[Stage]) -> None:
     builder = define_workflow(id, input=input).pipe(stages[0])
     for item in stages[1:]:
@@ -61,5 +74,6 @@ line("payload10k", str, [passing(f"step-{number}") for number in range(1, 6)])
 line("gaps", list[float], [stamping(f"step-{number}", QUEUES[0]) for number in range(1, 6)])
 line("gaps-queued", list[float], [stamping(f"step-{number}", QUEUES[number % 2]) for number in range(1, 6)])
 line("waits", float, [wait])
+line("polls", float, [submit])
 members = [nothing(f"step-{number}") for number in range(1, 11)]
 register(define_workflow("group10", input=int).parallel(*members).pipe(join).build())
