@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from workflow_engine import create_run
 from workflow_engine.definitions import Retry, StageContext, Workflow, define_workflow, stage
 from workflow_engine.hosts.inline import InlineHost
+from workflow_engine.kernel.commands.beat import Beat, WorkerFacts
 from workflow_engine.models import WorkflowRun
 
 ATTACK = "<script>alert('attack')</script>"
@@ -55,6 +57,21 @@ def make_run(known: Callable[..., Any], host: InlineHost) -> Callable[..., Workf
         return run
 
     return make
+
+
+@pytest.fixture
+def beat(kernel: Any) -> Any:
+    """Return a function that lets a worker beat."""
+
+    def beat(*workflows: str, running: int = 0, slots: int = 2, queues: Any = None, id: Any = None) -> uuid.UUID:
+        worker = id or uuid.uuid4()
+        facts = WorkerFacts(
+            id=worker, name="w1", host="h", pid=1, version="1", slots=slots, workflows=workflows, queues=queues
+        )
+        kernel.dispatch(Beat(worker=facts, running={uuid.uuid4(): 1 for _ in range(running)}))
+        return worker
+
+    return beat
 
 
 @pytest.fixture

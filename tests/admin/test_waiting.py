@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -14,7 +13,6 @@ from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import ClaimPendingRuns
-from workflow_engine.kernel.commands.beat import Beat, WorkerFacts
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.waiting import waiting_reason
 from workflow_engine.testing import FakeClock
@@ -23,21 +21,6 @@ from workflow_engine.testing import FakeClock
 @pytest.fixture
 def run(known: Any, kernel: Any) -> WorkflowRun:
     return create_run(known(chain(2)), {"value": 1})
-
-
-@pytest.fixture
-def beat(kernel: Any) -> Any:
-    """Return a function that lets a worker beat."""
-
-    def beat(*workflows: str, running: int = 0, slots: int = 2, queues: Any = None, id: Any = None) -> uuid.UUID:
-        worker = id or uuid.uuid4()
-        facts = WorkerFacts(
-            id=worker, name="w1", host="h", pid=1, version="1", slots=slots, workflows=workflows, queues=queues
-        )
-        kernel.dispatch(Beat(worker=facts, running={uuid.uuid4(): 1 for _ in range(running)}))
-        return worker
-
-    return beat
 
 
 def test_a_run_that_has_ended_waits_for_nothing(run: WorkflowRun, clock: FakeClock) -> None:

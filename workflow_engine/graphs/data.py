@@ -25,6 +25,7 @@ def as_data(workflow: Workflow[Any, Any]) -> dict[str, Any]:
         ],
         # In no plan any more, but still executed for old runs.
         "retired": [stage.id for stage in workflow.retired],
+        "timeout": workflow.timeout.total_seconds() if workflow.timeout else None,
         "input_schema": workflow.input_schema(),
         "config_schema": workflow.config_schema(),
         "output_schema": workflow.output_schema(),
@@ -40,6 +41,9 @@ def _stage(stage: Stage[Any, Any, Any]) -> dict[str, Any]:
         "queue": stage.queue,
         "dependencies": list(stage.dependencies),
         "timeout": stage.timeout.total_seconds() if stage.timeout else None,
+        "when": None if stage.when is None else str(stage.when),
+        "waits": [dict(wait.as_json()) for wait in stage.waits],
+        "has_check": stage.check is not None,
         "retry": {
             "max_attempts": retry.max_attempts,
             "initial": retry.initial.total_seconds(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from workflow_engine.definitions import Retry, Stage
+from workflow_engine.definitions import Retry, Stage, Wait
 from workflow_engine.definitions.stages import DEFAULT_QUEUE
 
 from .durations import spell
@@ -15,13 +15,24 @@ SHOWN_WAITS = 2
 
 
 def facts_of(stage: Stage[Any, Any, Any]) -> list[str]:
-    """Return retry and timeout, then queue and dependencies if there is something to say of them."""
+    """Return retry and timeout, then queue, dependencies, condition and waits if there is something to say of them."""
     facts = [_retry(stage.retry), f"timeout {spell(stage.timeout)}" if stage.timeout else "no timeout"]
     if stage.queue != DEFAULT_QUEUE:
         facts.append(f"queue {one_line(stage.queue)}")
     if stage.dependencies:
         facts.append(f"needs {', '.join(stage.dependencies)}")
+    if stage.when is not None:
+        facts.append(f"only if {one_line(str(stage.when))}")
+    facts += [f"waits for {_answer(wait)}" for wait in stage.waits]
+    if stage.check is not None:
+        facts.append("waits until a check finds it complete")
     return facts
+
+
+def _answer(wait: Wait[Any]) -> str:
+    if wait.max_wait is None:
+        return f"the answer {wait.name}"
+    return f"the answer {wait.name}, {spell(wait.max_wait)}{', then by default' if wait.has_default else ''}"
 
 
 def _retry(retry: Retry) -> str:

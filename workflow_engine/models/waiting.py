@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from workflow_engine.statuses import OPEN_STAGE, RunStatus, StageStatus
+from workflow_engine.statuses import OPEN_STAGE, RunStatus, StageStatus, WaitKind
 
 from .runs import WorkflowRun
 from .stage_runs import StageRun
+from .suspended import error_text, suspended_in_words
+from .suspended import time_in_words as _time
 from .workers import WorkerHeartbeat
 
+__all__ = ["error_text", "waiting_reason"]
 MOST_STAGES = 3
-LONGEST_ERROR = 200
 
 
 def waiting_reason(run: WorkflowRun, now: datetime) -> str:
@@ -37,7 +38,8 @@ def waiting_reason(run: WorkflowRun, now: datetime) -> str:
 def _why_running(run: WorkflowRun, now: datetime) -> str:
     rows = StageRun.objects.using(run._state.db).current().filter(run=run, status__in=OPEN_STAGE).in_order()
     # Those that run come first: what happens now says more than what will.
-    found = sorted(rows.defer("config", "output", "metrics")[:100], key=lambda row: row.status != StageStatus.RUNNING)
+    rows = rows.defer("config", "output", "metrics", "state")
+    found = sorted(rows[:100], key=lambda row: row.status != StageStatus.RUNNING)
     if not found:
         return _("Between two groups: the orchestrator moves it on at its next tick.")
     alive = _alive(run, now)
@@ -63,21 +65,41 @@ def _why_stage(
             }
         return _("Running stage %(stage)s on worker %(worker)s (attempt %(attempt)d).") % {**facts, "worker": worker}
     if row.status == StageStatus.SUSPENDED:
-        return _("Stage %(stage)s is suspended until %(time)s.") % facts
+        return _why_suspended(row, run, now, alive, names)
     if row.due_at > now:
         if row.error:
             return _("Stage %(stage)s retries at %(time)s after %(error)s.") % {**facts, "error": error_text(row.error)}
         return _("Stage %(stage)s is not due before %(time)s.") % facts
+    if row.conditional and not row.attempt:
+        undecided = _("Whether stage %(stage)s runs is not decided yet: its condition is looked at when it is taken.")
+        return " ".join((undecided % facts, _no_worker(alive, run.workflow, row.queue)))
     if row.suspect and any(item.running for item in alive):
         return _("Stage %(stage)s waits for an idle worker: it runs alone since a worker died with it.") % facts
     return _no_worker(alive, run.workflow, row.queue)
 
 
-def error_text(error: dict[str, Any]) -> str:
-    """Return ``Class: message`` of a stored error on one line, cut to 200 characters."""
-    parts = (str(error.get("class") or error.get("code") or ""), str(error.get("message") or ""))
-    text = " ".join(": ".join(filter(None, parts)).split())
-    return text if len(text) <= LONGEST_ERROR else f"{text[: LONGEST_ERROR - 1]}…"
+def _why_suspended(
+    row: StageRun, run: WorkflowRun, now: datetime, alive: Sequence[WorkerHeartbeat], names: dict[uuid.UUID, str]
+) -> str:
+    facts = {"stage": row.stage, "queue": row.queue, "name": row.wait_name}
+    worker = names.get(row.worker, "") if row.worker else ""
+    if row.worker is not None and row.worker not in {item.pk for item in alive}:
+        left = _("A check of stage %(stage)s was left by its worker %(worker)s; it is made again elsewhere.")
+        return left % {**facts, "worker": worker or row.worker}
+    is_due = row.worker is None and row.wake_at is not None and row.wake_at <= now
+    if not is_due:
+        return _("Stage %(stage)s %(does)s.") % {**facts, "does": suspended_in_words(row, worker)}
+    if row.wait_kind == WaitKind.POLL:
+        text = _("Stage %(stage)s waits for a worker that takes checks of queue %(queue)s.") % facts
+        missing = _missing_worker(alive, run.workflow, row.queue)
+    else:
+        # Timers and deadlines are looked after by the loop of any worker.
+        over = {
+            WaitKind.TIMER: _("Stage %(stage)s has slept ('%(name)s'); it goes on at the next tick."),
+            WaitKind.ANSWER: _("The time for the answer '%(name)s' of stage %(stage)s is over; the next tick ends it."),
+        }
+        text, missing = over[WaitKind(row.wait_kind)] % facts, "" if alive else _missing_worker(alive, run.workflow)
+    return " ".join(filter(None, (text, missing)))
 
 
 def _alive(run: WorkflowRun, now: datetime) -> list[WorkerHeartbeat]:
@@ -91,16 +113,9 @@ def _names(run: WorkflowRun, workers: set[uuid.UUID]) -> dict[uuid.UUID, str]:
 
 def _no_worker(alive: Sequence[WorkerHeartbeat], workflow: str, queue: str | None = None) -> str:
     """Say which worker is missing; or only that all are busy."""
-    if not alive:
-        return _("No worker is running. Start one with: manage.py wfe_worker.")
-    knowing = [item for item in alive if workflow in item.workflows]
-    if not knowing:
-        return _("No running worker knows the workflow %(workflow)s: it is missing from their code.") % {
-            "workflow": workflow
-        }
-    taking = [item for item in knowing if queue is None or item.queues is None or queue in item.queues]
-    if not taking:
-        return _("No running worker takes stages of the queue %(queue)s.") % {"queue": queue}
+    if missing := _missing_worker(alive, workflow, queue):
+        return missing
+    taking = _taking(alive, workflow, queue)
     slots, running = sum(item.slots for item in taking), sum(item.running for item in taking)
     return _("Waiting for a free worker: %(running)d of %(slots)d places are taken.") % {
         "running": min(running, slots),
@@ -108,5 +123,19 @@ def _no_worker(alive: Sequence[WorkerHeartbeat], workflow: str, queue: str | Non
     }
 
 
-def _time(when: datetime) -> str:
-    return f"{localtime(when):%Y-%m-%d %H:%M:%S %Z}"
+def _missing_worker(alive: Sequence[WorkerHeartbeat], workflow: str, queue: str | None = None) -> str:
+    """Say which worker is missing; an empty text if there is one."""
+    if not alive:
+        return _("No worker is running. Start one with: manage.py wfe_worker.")
+    if not any(workflow in item.workflows for item in alive):
+        return _("No running worker knows the workflow %(workflow)s: it is missing from their code.") % {
+            "workflow": workflow
+        }
+    if not _taking(alive, workflow, queue):
+        return _("No running worker takes stages of the queue %(queue)s.") % {"queue": queue}
+    return ""
+
+
+def _taking(alive: Sequence[WorkerHeartbeat], workflow: str, queue: str | None) -> list[WorkerHeartbeat]:
+    knowing = (item for item in alive if workflow in item.workflows)
+    return [item for item in knowing if queue is None or item.queues is None or queue in item.queues]
