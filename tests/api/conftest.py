@@ -22,8 +22,16 @@ ROLES: dict[str, tuple[str, ...]] = {
     "adder": ("add_workflowrun",),
     "canceller": ("cancel_workflowrun",),
     "rerunner": ("rerun_workflowrun",),
+    "answerer": ("answer_stagerun",),
     "reader": ("view_workflowrun", "view_payload"),
-    "all": ("view_workflowrun", "add_workflowrun", "cancel_workflowrun", "rerun_workflowrun", "view_payload"),
+    "all": (
+        "view_workflowrun",
+        "add_workflowrun",
+        "cancel_workflowrun",
+        "rerun_workflowrun",
+        "answer_stagerun",
+        "view_payload",
+    ),
 }
 BASE = "/workflows/"
 

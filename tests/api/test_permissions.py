@@ -31,6 +31,7 @@ READ = {
     "adder": 403,
     "canceller": 403,
     "rerunner": 403,
+    "answerer": 403,
     "reader": 200,
     "all": 200,
 }
@@ -44,6 +45,7 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         "adder": 201,
         "canceller": 403,
         "rerunner": 403,
+        "answerer": 403,
         "reader": 403,
         "all": 201,
     },
@@ -54,6 +56,7 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         "adder": 403,
         "canceller": 200,
         "rerunner": 403,
+        "answerer": 403,
         "reader": 403,
         "all": 200,
     },
@@ -65,6 +68,19 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         "adder": 403,
         "canceller": 403,
         "rerunner": 409,
+        "answerer": 403,
+        "reader": 403,
+        "all": 409,
+    },
+    # Allowed, but the stage waits for nothing.
+    ("post", "runs/{run}/stages/send/answer/"): {
+        "anonymous": 403,
+        "nobody": 403,
+        "viewer": 403,
+        "adder": 403,
+        "canceller": 403,
+        "rerunner": 403,
+        "answerer": 409,
         "reader": 403,
         "all": 409,
     },
@@ -73,6 +89,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "runs/": {"workflow_id": "delivery", "input": {}},
     "runs/{run}/cancel/": {},
     "runs/{run}/rerun/": {"stage_id": "pack-up"},
+    "runs/{run}/stages/send/answer/": {"data": {}},
 }
 CASES = [
     (method, address, role, status) for (method, address), answers in TABLE.items() for role, status in answers.items()
@@ -97,7 +114,10 @@ def test_the_table_names_every_endpoint() -> None:
     from workflow_engine.api.urls import urlpatterns
 
     named = {
-        address.rstrip("/").replace("{run}", "<uuid:run_id>").replace("delivery", "<slug:workflow_id>")
+        address.rstrip("/")
+        .replace("{run}", "<uuid:run_id>")
+        .replace("delivery", "<slug:workflow_id>")
+        .replace("/send/", "/<slug:stage_id>/")
         for _, address in TABLE
     }
 

@@ -12,6 +12,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, Str
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
+from workflow_engine.definitions.stages import MAX_ID_LENGTH
+from workflow_engine.kernel.commands.answer_stage import MOST_ITEMS
 from workflow_engine.kernel.idempotency import MAX_KEY_LENGTH
 from workflow_engine.models.runs import DEFAULT_PRIORITY
 
@@ -96,6 +98,14 @@ class Rerun(Body):
 
     stage_id: StrictStr
     config: dict[str, Any] | None = None
+
+
+class Answer(Body):
+    """The body of ``POST runs/{id}/stages/{stage_id}/answer/``. ``data`` is what the declared wait takes."""
+
+    data: Any
+    wait: Annotated[StrictStr, Field(max_length=MAX_ID_LENGTH, pattern=r"^[a-z0-9-]+$")] | None = None
+    item: Annotated[StrictInt, Field(ge=0, le=MOST_ITEMS)] | None = None
 
 
 def read_idempotency_key(header: str | None) -> str | None:

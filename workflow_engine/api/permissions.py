@@ -11,6 +11,8 @@ VIEW, ADD = "workflow_engine.view_workflowrun", "workflow_engine.add_workflowrun
 CANCEL, RERUN = "workflow_engine.cancel_workflowrun", "workflow_engine.rerun_workflowrun"
 PAYLOAD = "workflow_engine.view_payload"
 
+ANSWER = "workflow_engine.answer_stagerun"
+
 
 class EnginePermission(BasePermission):
     """Asks for the permission that the view's ``needs`` names for the method; a handler without one is closed."""

@@ -15,6 +15,7 @@ from .pages import AfterPage, read_choices
 from .permissions import VIEW
 from .runs import find_run
 from .serializers import ArtifactSerializer, AttemptSerializer, EventSerializer, LogSerializer, StageSerializer
+from .stages import show_stages
 
 
 class RunStages(EngineView):
@@ -22,9 +23,9 @@ class RunStages(EngineView):
 
     def get(self, request: Request, run_id: uuid.UUID) -> Response:
         """Return the stages that count, in the plan's order."""
-        run = find_run(run_id)
+        run = find_run(run_id, "data")
         rows = StageRun.objects.using(run._state.db).current().filter(run=run).in_order().defer("config", "output")
-        return Response({"results": StageSerializer(rows, many=True).data})
+        return Response({"results": show_stages(run, rows, StageSerializer)})
 
 
 class RunLogs(EngineView):

@@ -8,6 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from workflow_engine.redaction import redact
+from workflow_engine.statuses import StageStatus
 
 
 class Time(serializers.DateTimeField):
@@ -43,6 +44,26 @@ class RunSerializer(serializers.Serializer[Any]):
     error = Redacted()
 
 
+class SuspensionSerializer(serializers.Serializer[Any]):
+    """What a suspended stage waits for. ``answer`` describes the awaited one, its JSON Schema included."""
+
+    waits_for = serializers.CharField(source="wait_kind")
+    wait = serializers.SerializerMethodField()
+    suspended_at = Time()
+    wake_at = Time()
+    wait_until = Time()
+    polls = serializers.IntegerField()
+    check_errors = serializers.IntegerField()
+    error = Redacted()
+    answer = serializers.SerializerMethodField()
+
+    def get_wait(self, row: Any) -> str | None:
+        return row.wait_name or None
+
+    def get_answer(self, row: Any) -> Any:
+        return self.context["question"](row)
+
+
 class StageSummarySerializer(serializers.Serializer[Any]):
     """A stage, as the page of its run shows it."""
 
@@ -52,6 +73,16 @@ class StageSummarySerializer(serializers.Serializer[Any]):
     status = serializers.CharField()
     attempt = serializers.IntegerField()
     progress = Redacted()
+    # The condition of the plan, in words; null: it runs in any case.
+    when = serializers.SerializerMethodField()
+    suspended = serializers.SerializerMethodField()
+
+    def get_when(self, row: Any) -> str | None:
+        condition: str | None = self.context["conditions"].get(row.stage)
+        return condition
+
+    def get_suspended(self, row: Any) -> Any:
+        return SuspensionSerializer(row, context=self.context).data if row.status == StageStatus.SUSPENDED else None
 
 
 class StageSerializer(StageSummarySerializer):
@@ -103,13 +134,14 @@ class EventSerializer(serializers.Serializer[Any]):
 
 
 class AttemptSerializer(serializers.Serializer[Any]):
-    """A try of a stage's body. The traceback stays in the admin."""
+    """A try of a stage's body, or of its completion check. The traceback stays in the admin."""
 
     id = serializers.IntegerField()
     stage_id = serializers.CharField(source="stage")
     stage_run_id = serializers.UUIDField()
     generation = serializers.IntegerField()
     attempt = serializers.IntegerField()
+    kind = serializers.CharField()
     outcome = serializers.CharField()
     worker_id = serializers.UUIDField(source="worker")
     started_at = Time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
+from .answers import StageAnswer
 from .reruns import RunRerun
 from .run_parts import RunArtifacts, RunAttempts, RunEvents, RunLogs, RunStages
 from .runs import RunCancel, RunDetail, RunList
@@ -19,6 +20,7 @@ urlpatterns = [
     path("runs/<uuid:run_id>/cancel/", RunCancel.as_view(), name="run-cancel"),
     path("runs/<uuid:run_id>/rerun/", RunRerun.as_view(), name="run-rerun"),
     path("runs/<uuid:run_id>/stages/", RunStages.as_view(), name="run-stages"),
+    path("runs/<uuid:run_id>/stages/<slug:stage_id>/answer/", StageAnswer.as_view(), name="stage-answer"),
     path("runs/<uuid:run_id>/logs/", RunLogs.as_view(), name="run-logs"),
     path("runs/<uuid:run_id>/events/", RunEvents.as_view(), name="run-events"),
     path("runs/<uuid:run_id>/attempts/", RunAttempts.as_view(), name="run-attempts"),

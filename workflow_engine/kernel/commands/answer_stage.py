@@ -15,6 +15,7 @@ from workflow_engine.errors import (
     NotWaiting,
     RunNotFound,
     StageNotFound,
+    WorkflowNotFound,
 )
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import stage_event
@@ -28,6 +29,9 @@ from workflow_engine.models import NOT_AN_ITEM, StageMemo, StageRun, WorkflowRun
 from workflow_engine.statuses import FINISHED_RUN, MemoKind, StageStatus, WaitKind
 
 from .base import Command, handles
+
+# What the column of an item's index holds on every database.
+MOST_ITEMS = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,15 +108,23 @@ def _prepare(command: AnswerStage, ports: Ports) -> _Prepared:
         raise StageNotFound(run.workflow, command.stage_id, planned)
     row = _find(ports, command)
     name = _asked(run, row, command, _answers(ports, row))
-    wait = ports.registry.get_workflow(run.workflow).get_stage(command.stage_id).get_wait(name)
+    wait = _declared(ports, run, command.stage_id, name)
     if wait is None:
         raise NotWaiting(command.stage_id, f"the code here declares no wait {name!r} for it (a deploy under way?)")
     return _Prepared(name, _checked(wait, command, row, ports), row.pk)
 
 
+def _declared(ports: Ports, run: WorkflowRun, stage_id: str, name: str) -> Wait[Any] | None:
+    try:
+        return ports.registry.get_workflow(run.workflow).get_stage(stage_id).get_wait(name)
+    except (WorkflowNotFound, StageNotFound):
+        # The run and its stage are there all the same: only this process's code lacks them.
+        return None
+
+
 def _check_item(command: AnswerStage) -> None:
     item = command.item
-    if item is not None and (isinstance(item, bool) or not isinstance(item, int) or item < 0):
+    if item is not None and (isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= MOST_ITEMS):
         problem = FieldError("item", f"must be the index of an item, from 0, got {item!r}"[:200])
         raise InvalidInput("an answer", [problem])
 
