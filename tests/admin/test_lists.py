@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,13 +18,14 @@ from tests.admin.conftest import ATTACK, list_url, page_url
 from workflow_engine.admin.base import CappedPaginator, ReadOnlyAdmin
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands.beat import Beat, WorkerFacts
-from workflow_engine.models import RunData, WorkerHeartbeat, WorkflowLog, WorkflowRun
+from workflow_engine.models import RunData, StageMemo, WorkerHeartbeat, WorkflowLog, WorkflowRun
 from workflow_engine.testing import FakeClock
 
 MODELS = [
     "workflowrun",
     "stagerun",
     "stageattempt",
+    "stagememo",
     "workflowlog",
     "workflowartifact",
     "workflowannotation",
@@ -41,7 +43,16 @@ def full(make_run: Any, kernel: Any) -> WorkflowRun:
     )
     kernel.dispatch(Beat(worker=facts, running={}))
     run: WorkflowRun = make_run(options={"idempotency_key": "k", "annotations": {"by": ATTACK}})
+    _remember(run)
     return run
+
+
+def _remember(run: WorkflowRun) -> None:
+    row = run.stage_runs.get()
+    value = {"json": json.dumps(ATTACK)}
+    StageMemo.objects.create(
+        run=run, stage_run=row, kind="answer", name=ATTACK, actor=ATTACK, value=value, created_at=run.created_at
+    )
 
 
 def test_every_model_of_the_app_but_the_side_row_of_runs_has_a_page() -> None:
@@ -105,7 +116,7 @@ def test_a_list_asks_the_database_as_often_for_many_rows_as_for_one(
     ) as one:
         chief.get(list_url(model))
     for number in range(5):
-        make_run(options={"idempotency_key": f"k{number}"}, fail=number % 2 == 0)
+        _remember(make_run(options={"idempotency_key": f"k{number}"}, fail=number % 2 == 0))
         facts = WorkerFacts(id=uuid.uuid4(), name="w", host="h", pid=1, version="1", slots=1)
         kernel.dispatch(Beat(worker=facts, running={}))
 

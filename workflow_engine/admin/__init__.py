@@ -5,6 +5,7 @@ from .artifacts import WorkflowArtifactAdmin
 from .attempts import StageAttemptAdmin
 from .idempotency import IdempotencyKeyAdmin
 from .logs import WorkflowLogAdmin
+from .memos import StageMemoAdmin
 from .outbox import OutboxEventAdmin
 from .runs import WorkflowRunAdmin
 from .stage_runs import StageRunAdmin
@@ -14,6 +15,7 @@ __all__ = [
     "IdempotencyKeyAdmin",
     "OutboxEventAdmin",
     "StageAttemptAdmin",
+    "StageMemoAdmin",
     "StageRunAdmin",
     "WorkerHeartbeatAdmin",
     "WorkflowAnnotationAdmin",

@@ -15,14 +15,14 @@ from .columns import MISSING, chip, cut, run_link, short, span
 
 @admin.register(StageAttempt)
 class StageAttemptAdmin(ReadOnlyAdmin):
-    list_display = ("stage", "attempt", "ending", "finished_at", "duration", "problem", "held_by", "run_page")
-    list_filter = ("outcome",)
+    list_display = ("stage", "attempt", "kind", "ending", "finished_at", "duration", "problem", "held_by", "run_page")
+    list_filter = ("outcome", "kind")
     search_fields = ("run_id", "stage_run_id")
     search_help_text = _("The exact id of a run or stage run")
     unread = ("traceback",)
     fields = (
         ("stage", "attempt", "generation"),
-        "ending",
+        ("kind", "ending"),
         ("started_at", "finished_at", "duration"),
         "error_code",
         "error_class",

@@ -48,28 +48,37 @@ class Node:
     status: str
     note: str
     percent: float | None = None
+    # In full, where the note has no room for it.
+    tip: str = ""
 
 
-def nodes_of(plan: Mapping[str, Any], rows: Iterable[Row], notes: Mapping[str, str]) -> list[list[Node]]:
+def nodes_of(
+    plan: Mapping[str, Any], rows: Iterable[Row], notes: Mapping[str, str], tips: Mapping[str, str] | None = None
+) -> list[list[Node]]:
     """Return the columns of the graph.
 
     Args:
         plan: the run's plan, ``{"groups": [{"stages": [{"id": …}]}]}``.
         rows: its current stage runs.
         notes: stage id -> what to say behind its status, a duration say.
+        tips: stage id -> what the box has no room for.
     """
+    more = tips or {}
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row.stage, []).append(row)
     return [
-        [_node(item["id"], found.get(item["id"], []), notes.get(item["id"], "")) for item in group["stages"]]
+        [
+            _node(stage_id, found.get(stage_id, []), notes.get(stage_id, ""), more.get(stage_id, ""))
+            for stage_id in (item["id"] for item in group["stages"])
+        ]
         for group in plan["groups"]
     ]
 
 
-def _node(stage_id: str, rows: list[Row], note: str) -> Node:
+def _node(stage_id: str, rows: list[Row], note: str, tip: str) -> Node:
     if not rows:
-        return Node(stage_id, "", _("Not begun"))
+        return Node(stage_id, "", note or _("Not begun"), tip=tip)
     status = min((StageStatus(row.status) for row in rows), key=ATTENTION.index)
     label = str(status.label)
     if len(rows) > 1:
@@ -79,7 +88,7 @@ def _node(stage_id: str, rows: list[Row], note: str) -> Node:
     parts = [label, note] if note else [label]
     if rows[0].attempt > 1:
         parts.append(_("attempt %(number)d") % {"number": rows[0].attempt})
-    return Node(stage_id, status, " · ".join(parts), percent)
+    return Node(stage_id, status, " · ".join(parts), percent, tip)
 
 
 def draw(columns: Sequence[Sequence[Node]], *, title: str) -> SafeString:
@@ -162,7 +171,7 @@ def _box(node: Node, x: float, y: float) -> SafeString:
         kind,
         f"{x:g}",
         f"{y:g}",
-        f"{node.stage_id}: {node.note}",
+        f"{node.stage_id}: {node.tip or node.note}",
         NODE_WIDTH,
         NODE_HEIGHT,
         NODE_HEIGHT - 6,

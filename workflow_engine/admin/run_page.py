@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import uuid
 from datetime import datetime
 from typing import Any
 
@@ -13,31 +13,34 @@ from django.utils.translation import gettext as _
 
 from workflow_engine.definitions import get_workflow
 from workflow_engine.errors import WorkflowNotFound
-from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.graphs import conditions_of
+from workflow_engine.models import StageMemo, StageRun, WorkflowRun
 from workflow_engine.models.waiting import error_text, waiting_reason
-from workflow_engine.statuses import DONE_STAGE, FINISHED_STAGE, RunStatus, StageStatus
+from workflow_engine.statuses import DONE_STAGE, MemoKind, RunStatus
 
 from .annotations import said
+from .answer_form import AnswerForm
+from .answering import questions_of
 from .artifacts import download_url
-from .columns import bar, chip, compact, cut, envelope_text, pretty, short, span
+from .columns import MISSING, bar, chip, compact, envelope_text, pretty, short, span
 from .graph import draw, nodes_of
+from .run_stages import Line, notes_of, planned, stage_line, tips_of
 
 MOST_STAGES = 500
 MOST_ROWS = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One row of a table: its model instance, and what its cells say."""
-
-    row: Any
-    chip: SafeString
-    cells: dict[str, Any]
-
-
-def run_page(run: WorkflowRun, *, now: datetime, see_payloads: bool) -> dict[str, Any]:
-    """Return the template's context."""
+def run_page(
+    run: WorkflowRun,
+    *,
+    now: datetime,
+    see_payloads: bool,
+    may_answer: bool,
+    bound: dict[uuid.UUID, AnswerForm],
+) -> dict[str, Any]:
+    """Return the template's context. ``bound``: forms of answers that were sent and do not fit, by stage run."""
     stages = list(_stages(run)[: MOST_STAGES + 1])
+    conditions = conditions_of(run.plan)
     return {
         "name": _name(run),
         "state": chip(run.status, run.get_status_display()),
@@ -46,10 +49,13 @@ def run_page(run: WorkflowRun, *, now: datetime, see_payloads: bool) -> dict[str
         "waiting": waiting_reason(run, now),
         "facts": _facts(run, now),
         "graph": draw(
-            nodes_of(run.plan, stages, _notes(stages, now)),
+            nodes_of(run.plan, stages, notes_of(stages, now, conditions), tips_of(stages, conditions)),
             title=_("Stages of the run, group by group"),
         ),
-        "stages": [_stage(row, now) for row in stages[:MOST_STAGES]],
+        "questions": questions_of(run, stages, bound) if may_answer else [],
+        "answers": [_answer(memo) for memo in _answers(run)],
+        "planned": planned(run, conditions),
+        "stages": [stage_line(row, now, conditions) for row in stages[:MOST_STAGES]],
         "more_stages": len(stages) > MOST_STAGES,
         "most_rows": MOST_ROWS,
         "attempts": [_attempt(row) for row in _last(run, "attempts", "traceback")],
@@ -63,7 +69,19 @@ def run_page(run: WorkflowRun, *, now: datetime, see_payloads: bool) -> dict[str
 
 def _stages(run: WorkflowRun) -> QuerySet[StageRun]:
     rows = StageRun.objects.using(run._state.db).current().filter(run=run).in_order()
-    return rows.defer("config", "output")
+    return rows.defer("config", "output", "state")
+
+
+def _answers(run: WorkflowRun) -> list[StageMemo]:
+    rows = run.memos.filter(kind__in=(MemoKind.ANSWER, MemoKind.DEFAULT)).order_by("-pk")
+    only = ("kind", "name", "actor", "created_at", "run", "stage_run__stage", "stage_run__map_index")
+    return list(rows.select_related("stage_run").only(*only)[:MOST_ROWS])[::-1]
+
+
+def _answer(memo: StageMemo) -> dict[str, Any]:
+    item = memo.stage_run.item_index
+    by = _("by default: nobody answered in time") if memo.kind == MemoKind.DEFAULT else memo.actor or MISSING
+    return {"row": memo, "stage": memo.stage_run.stage, "item": "" if item is None else item, "by": by}
 
 
 def _last(run: WorkflowRun, name: str, *unread: str, order: str = "pk", **wanted: Any) -> list[Any]:
@@ -107,38 +125,13 @@ def _facts(run: WorkflowRun, now: datetime) -> list[tuple[str, Any]]:
     return [(label, value) for label, value in facts if value]
 
 
-def _notes(stages: list[StageRun], now: datetime) -> dict[str, str]:
-    """Return what the graph says behind a stage's status: its time, or when it is tried again."""
-    notes = {}
-    for row in stages:
-        if row.status in (*FINISHED_STAGE, StageStatus.RUNNING):
-            notes[row.stage] = span(row.started_at, row.finished_at or now) if row.started_at else ""
-        elif row.due_at > now:
-            notes[row.stage] = _("in %(span)s") % {"span": span(now, row.due_at)}
-    return notes
-
-
-def _stage(row: StageRun, now: datetime) -> Line:
-    running = row.status == StageStatus.RUNNING
-    # Once a stage has ended, how far its body had said to be is misleading.
-    progress = (row.progress or {}) if running else {}
-    cells = {
-        "duration": span(row.started_at, row.finished_at or (now if running else None)),
-        "progress": bar(progress.get("percent", 0), 100, f"{progress.get('percent', 0):.0f} %") if progress else "",
-        "message": cut(str(progress.get("message", ""))),
-        "error": error_text(row.error) if row.error else "",
-        "metrics": compact(row.metrics),
-        "item": "" if row.item_index is None else row.item_index,
-    }
-    return Line(row, chip(row.status, row.get_status_display()), cells)
-
-
 def _attempt(row: Any) -> Line:
     error = {"class": row.error_class, "code": row.error_code, "message": row.error_message}
     cells = {
         "duration": span(row.started_at, row.finished_at),
         "error": error_text(error) if row.error_code else "",
         "worker": short(row.worker),
+        "kind": row.get_kind_display(),
     }
     return Line(row, chip(row.outcome, row.get_outcome_display()), cells)
 

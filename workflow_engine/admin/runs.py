@@ -1,4 +1,4 @@
-"""Runs: the list, the page of one run, and what can be done: cancel a run, or rerun it."""
+"""Runs: the list, the page of one run, and what can be done: cancel a run, rerun it, answer its stages."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.statuses import DONE_STAGE, FINISHED_STAGE
 
 from . import columns
+from .answering import AnsweringAdmin
 from .base import ReadOnlyAdmin, ReadOnlyChangeList, may_see_payloads, now
 from .columns import MISSING, bar, chip, run_link, span
 from .filters import CreatedFilter, WorkflowFilter
@@ -50,7 +51,7 @@ class RunChangeList(ReadOnlyChangeList):
 
 
 @admin.register(WorkflowRun)
-class WorkflowRunAdmin(Rerunning, ReadOnlyAdmin):
+class WorkflowRunAdmin(AnsweringAdmin, Rerunning, ReadOnlyAdmin):
     list_display = ("short_id", "workflow", "state", "progress", "current_stage", "priority", "age", "duration")
     list_display_links = None
     list_filter = ("status", CreatedFilter, WorkflowFilter)
@@ -103,7 +104,13 @@ class WorkflowRunAdmin(Rerunning, ReadOnlyAdmin):
 
     def render_change_form(self, request: Any, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         run = context["original"]
-        page = run_page(run, now=now(), see_payloads=may_see_payloads(request))
+        page = run_page(
+            run,
+            now=now(),
+            see_payloads=may_see_payloads(request),
+            may_answer=self.has_answer_permission(request),
+            bound=context.get("bound", {}),
+        )
         may_cancel = self.has_cancel_permission(request) and not run.is_finished
         context.update(title=page["name"], subtitle=None, page=page, may_cancel=may_cancel)
         context["rerunnable"] = self.stages_to_rerun(request, run)

@@ -8,7 +8,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from workflow_engine.models import StageRun
+from workflow_engine.models.suspended import suspended_in_words
 from workflow_engine.models.waiting import error_text
+from workflow_engine.statuses import StageStatus
 
 from .base import ReadOnlyAdmin, now
 from .columns import MISSING, chip, envelope_text, json_block, run_link, short, span
@@ -20,7 +22,7 @@ class StageRunAdmin(ReadOnlyAdmin):
     list_filter = ("status",)
     search_fields = ("id", "run_id")
     search_help_text = _("The exact id of a stage run or run")
-    unread = ("config", "output", "metrics", "progress")
+    unread = ("config", "output", "metrics", "progress", "state")
     fields = (
         ("stage", "chip_of_status"),
         "run_page",
@@ -29,11 +31,14 @@ class StageRunAdmin(ReadOnlyAdmin):
         ("attempt", "failures", "crashes", "suspect"),
         ("due_at", "started_at", "finished_at", "duration", "superseded_at"),
         "worker",
+        ("wait_kind", "wait_name"),
+        ("suspended_at", "wake_at", "wait_until"),
+        ("polls", "check_errors"),
         "problem",
         "figures",
         "advance",
     )
-    payload_fields = ("settings", "result")
+    payload_fields = ("settings", "result", "handed_over")
 
     @admin.display(description=_("status"))
     def chip_of_status(self, row: StageRun) -> SafeString:
@@ -46,8 +51,10 @@ class StageRunAdmin(ReadOnlyAdmin):
     def duration(self, row: StageRun) -> str:
         return span(row.started_at, row.finished_at or now())
 
-    @admin.display(description=_("error"))
+    @admin.display(description=_("error, waits for"))
     def problem(self, row: StageRun) -> str:
+        if row.status == StageStatus.SUSPENDED:
+            return suspended_in_words(row, short(row.worker))
         return error_text(row.error) if row.error else MISSING
 
     @admin.display(description=_("worker"))
@@ -69,6 +76,10 @@ class StageRunAdmin(ReadOnlyAdmin):
     @admin.display(description=_("output"))
     def result(self, row: StageRun) -> str:
         return format_html('<pre class="wfe-json">{}</pre>', envelope_text(row.output))
+
+    @admin.display(description=_("suspended with"))
+    def handed_over(self, row: StageRun) -> str:
+        return format_html('<pre class="wfe-json">{}</pre>', envelope_text(row.state))
 
     @admin.display(description=_("run"))
     def run_page(self, row: StageRun) -> str:

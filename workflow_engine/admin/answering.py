@@ -1,0 +1,141 @@
+"""Answering waiting stages from the page of their run."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import path, reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from workflow_engine.bootstrap import answer_stage
+from workflow_engine.conf import get_setting
+from workflow_engine.definitions import Wait, get_workflow
+from workflow_engine.errors import (
+    AlreadyAnswered,
+    FieldError,
+    InvalidInput,
+    InvalidPayload,
+    NotWaiting,
+    RunNotFound,
+    StageNotFound,
+    WorkflowNotFound,
+)
+from workflow_engine.graphs.durations import spell
+from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.statuses import StageStatus, WaitKind
+
+from .answer_form import AnswerForm
+
+MOST_QUESTIONS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A stage run that waits for an answer. ``form`` is None if the code here does not know the wait."""
+
+    row: StageRun
+    description: str
+    # What happens once the time is over.
+    otherwise: str
+    form: AnswerForm | None
+
+
+def questions_of(run: WorkflowRun, stages: Iterable[StageRun], bound: dict[uuid.UUID, AnswerForm]) -> list[Question]:
+    """Return the questions that are open, the first 20; ``bound`` holds forms that were sent and do not fit."""
+    asking = [row for row in stages if row.status == StageStatus.SUSPENDED and row.wait_kind == WaitKind.ANSWER]
+    return [_question(run, row, bound.get(row.pk)) for row in asking[:MOST_QUESTIONS]]
+
+
+def _question(run: WorkflowRun, row: StageRun, form: AnswerForm | None) -> Question:
+    wait = find_wait(run.workflow, row.stage, row.wait_name)
+    if wait is None:
+        return Question(row, "", "", None)
+    return Question(row, wait.description, _otherwise(wait), form or AnswerForm(wait, id=str(row.pk)))
+
+
+def _otherwise(wait: Wait[Any]) -> str:
+    if wait.max_wait is None:
+        return ""
+    facts = {"span": spell(wait.max_wait)}
+    if wait.has_default:
+        return _("After %(span)s without an answer it goes on with the default one.") % facts
+    return _("After %(span)s without an answer the stage fails.") % facts
+
+
+def find_wait(workflow_id: str, stage_id: str, name: str) -> Wait[Any] | None:
+    """Return the wait as this code declares it; None if it does not."""
+    try:
+        return get_workflow(workflow_id).get_stage(stage_id).get_wait(name)
+    except (WorkflowNotFound, StageNotFound):
+        return None
+
+
+class AnsweringAdmin(admin.ModelAdmin):
+    """The address to which the forms of a run's page are sent, for holders of ``answer_stagerun``."""
+
+    def has_answer_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request) and request.user.has_perm("workflow_engine.answer_stagerun")
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(require_POST(self.answer_view))
+        return [path("<uuid:run_id>/answer/", view, name="workflow_engine_workflowrun_answer"), *super().get_urls()]
+
+    def answer_view(self, request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
+        if not self.has_answer_permission(request):
+            raise PermissionDenied
+        run, row = _find(run_id, request.POST.get("stage_run", ""))
+        name = request.POST.get("wait", "")
+        wait = find_wait(run.workflow, row.stage, name)
+        if wait is None:
+            text = _("The code here declares no such wait for stage %(stage)s.") % {"stage": row.stage}
+            return self._back(request, run_id, text, messages.ERROR)
+        form = AnswerForm(wait, id=str(row.pk), data=request.POST)
+        if form.is_valid():
+            try:
+                answer_stage(run_id, row.stage, form.answer, wait=name, item=row.item_index, actor=request.user)
+            except InvalidInput as error:
+                form.refuse(error.errors)
+            except InvalidPayload as error:
+                form.refuse([FieldError("", str(error))])
+            except (NotWaiting, AlreadyAnswered) as error:
+                return self._back(request, run_id, str(error), messages.ERROR)
+            except (RunNotFound, StageNotFound) as error:
+                raise Http404(str(error)) from error
+            else:
+                text = _("Stage %(stage)s has its answer and goes on.") % {"stage": row.stage}
+                return self._back(request, run_id, text, messages.SUCCESS)
+        return self._again(request, run_id, {row.pk: form})
+
+    def _back(self, request: HttpRequest, run_id: uuid.UUID, text: str, level: int) -> HttpResponse:
+        self.message_user(request, text, level)
+        return HttpResponseRedirect(reverse("admin:workflow_engine_workflowrun_change", args=[run_id]))
+
+    def _again(self, request: HttpRequest, run_id: uuid.UUID, bound: dict[uuid.UUID, AnswerForm]) -> HttpResponse:
+        """Show the run's page with what was typed in, and what is wrong with it."""
+        text = _("The answer does not fit; nothing was changed. See the form below.")
+        self.message_user(request, text, messages.ERROR)
+        # The page is one to look at; a POST to it would be a try to change the row.
+        request.method = "GET"
+        response = self.change_view(request, str(run_id), extra_context={"bound": bound})
+        response.status_code = 422
+        return response
+
+
+def _find(run_id: uuid.UUID, stage_run_id: str) -> tuple[WorkflowRun, StageRun]:
+    """Return the run and its stage run. Raises ``Http404``, also for a stage run of another run."""
+    try:
+        wanted = uuid.UUID(stage_run_id)
+    except ValueError:
+        raise Http404("stage_run is no id") from None
+    rows = StageRun.objects.using(get_setting("DATABASE")).current().filter(pk=wanted, run=run_id)
+    row = rows.select_related("run").defer("config", "output", "state").first()
+    if row is None:
+        raise Http404("the run has no such stage run")
+    return row.run, row
