@@ -81,6 +81,24 @@ def questionnaire() -> Workflow[None, Form]:
     return define_workflow("questionnaire").pipe(fill_in).build()
 
 
+HASTY = Wait("anybody", bool, max_wait=timedelta(milliseconds=500), default=True)
+
+
+@stage("hurry", waits=[HASTY])
+def hurry(ctx: StageContext[Purchase]) -> bool:
+    return ctx.wait_for(HASTY)
+
+
+def hasty() -> Workflow[Purchase, str]:
+    """A run that waits for half a second, and skips its last stage but one."""
+    skipped = stage("approve", when=Output(weigh).amount < 0)(pass_on)
+    return define_workflow("hasty", input=Purchase).pipe(weigh).pipe(hurry).pipe(skipped).pipe(buy).build()
+
+
+def pass_on(ctx: StageContext[bool]) -> bool:
+    return ctx.input
+
+
 @stage("remind")
 def remind(ctx: StageContext[None]) -> str:
     ctx.sleep(timedelta(days=30), name="a-month")
@@ -89,6 +107,16 @@ def remind(ctx: StageContext[None]) -> str:
 
 def reminder() -> Workflow[None, str]:
     return define_workflow("reminder").pipe(remind).build()
+
+
+@stage("gift", when=Output(weigh).amount < 0)
+def gift(ctx: StageContext[Purchase]) -> str:
+    return "for free"
+
+
+def gifts() -> Workflow[Any, Any]:
+    """A run whose output is that of its first stage, since the last one is skipped."""
+    return define_workflow("gifts", input=Purchase).pipe(weigh).pipe(gift).build()
 
 
 def batch(check: Callable[[], Completion[str]]) -> Workflow[None, str]:

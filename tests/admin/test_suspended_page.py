@@ -10,7 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.admin.conftest import list_url, page_url
-from tests.waits import batch, purchase, reminder
+from tests.waits import batch, gifts, purchase, reminder
 from workflow_engine import Completion, create_run
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.models import StageAttempt, StageRun, WorkflowRun
@@ -109,6 +109,14 @@ def test_a_skipped_stage_shows_its_condition(known: Know, host: InlineHost, chie
     assert notes(page)[1] == "Skipped · only if weigh.amou…"
     assert tips(page)[1] == f"approve: its condition does not hold: {CONDITION}"
     assert f"its condition does not hold: {CONDITION}</span>" in page
+
+
+def test_the_output_of_a_run_whose_last_stage_was_skipped_is_that_of_the_one_before(
+    known: Know, host: InlineHost, chief: Client
+) -> None:
+    page = chief.get(page_url(start(known, host, gifts(), {"amount": 77}))).content.decode()
+
+    assert page.count("&quot;amount&quot;: 77") == 2
 
 
 def test_what_a_stage_was_suspended_with_is_for_holders_of_view_payload(

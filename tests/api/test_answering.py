@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import JSONClient, pointers, problem_of
-from tests.waits import MANAGER, batch, purchase, questionnaire, reminder
+from tests.waits import MANAGER, batch, gifts, purchase, questionnaire, reminder
 from workflow_engine import Completion, cancel_run, create_run
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.hosts.inline import InlineHost
@@ -213,6 +213,16 @@ def test_a_skipped_stage_shows_its_condition(known: Callable[..., Any], host: In
     shown = api.read(f"runs/{run.pk}/stages/").json()["results"][1]
 
     assert (shown["status"], shown["when"], shown["suspended"]) == ("SKIPPED", "weigh.amount > 100", None)
+
+
+def test_the_output_of_a_run_whose_last_stage_was_skipped_is_that_of_the_one_before(
+    known: Callable[..., Any], host: InlineHost, api: JSONClient
+) -> None:
+    run = create_run(known(gifts()), {"amount": 1})
+    host.drain()
+    run.refresh_from_db()
+
+    assert api.read(f"runs/{run.pk}/").json()["output"] == run.get_output() == {"amount": 1}
 
 
 def test_a_workflow_lists_waits_conditions_and_limits(known: Callable[..., Any], kernel: Any, api: JSONClient) -> None:

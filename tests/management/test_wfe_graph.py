@@ -79,7 +79,7 @@ def test_a_file_that_cannot_be_written_exits_with_2(known: Know, tmp_path: Path)
     assert "cannot be written: No such file or directory" in called.error
 
 
-@pytest.mark.parametrize("command", ["wfe_worker", "wfe_run", "wfe_status", "wfe_cancel", "wfe_graph"])
+@pytest.mark.parametrize("command", ["wfe_worker", "wfe_run", "wfe_status", "wfe_cancel", "wfe_answer", "wfe_graph"])
 def test_every_command_tells_its_exit_codes_and_prints_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         call(command, "--help")

@@ -16,7 +16,7 @@ from workflow_engine.errors import WorkflowNotFound
 from workflow_engine.graphs import conditions_of
 from workflow_engine.models import StageMemo, StageRun, WorkflowRun
 from workflow_engine.models.waiting import error_text, waiting_reason
-from workflow_engine.statuses import DONE_STAGE, MemoKind, RunStatus
+from workflow_engine.statuses import DONE_STAGE, MemoKind, RunStatus, StageStatus
 
 from .annotations import said
 from .answer_form import AnswerForm
@@ -157,8 +157,12 @@ def _payloads(run: WorkflowRun) -> list[tuple[str, str]]:
         found.append((_("Config"), pretty(run.data.config)))
     if run.status != RunStatus.COMPLETED or not run.plan["groups"]:
         return found
-    last = [item["id"] for item in run.plan["groups"][-1]["stages"]]
-    rows = StageRun.objects.using(run._state.db).current().filter(run=run, stage__in=last, status__in=DONE_STAGE)
+    number = run.output_group
+    if number == 0:
+        return [*found, (_("Output"), envelope_text(run.data.input))]
+    last = [item["id"] for item in run.plan["groups"][number - 1]["stages"]]
+    rows = StageRun.objects.using(run._state.db).current().filter(run=run, stage__in=last)
+    rows = rows.filter(status=StageStatus.COMPLETED)
     for stage_id, output in rows.in_order().values_list("stage", "output")[:MOST_ROWS]:
         title = _("Output") if len(last) == 1 else _("Output of %(stage)s") % {"stage": stage_id}
         found.append((title, envelope_text(output)))

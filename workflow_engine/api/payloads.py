@@ -8,7 +8,7 @@ from workflow_engine.errors import BlobCorrupt, BlobNotFound
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.payloads import Envelope
 from workflow_engine.redaction import redact
-from workflow_engine.statuses import DONE_STAGE, RunStatus
+from workflow_engine.statuses import RunStatus, StageStatus
 
 # Of one value; a larger one is shown as ``{"$blob": key, "size": bytes}``.
 SHOWN_BYTES = 1024 * 1024
@@ -19,11 +19,18 @@ def show_input(run: WorkflowRun) -> Any:
 
 
 def show_output(run: WorkflowRun) -> Any:
-    """Return the last group's output, a mapping if it has several stages; None before the run is completed."""
+    """Return the last group's output, a mapping if it has several stages; None before the run is completed.
+
+    What was skipped gives nothing: a group of one that was skipped leaves the output of the group before it.
+    """
     if run.status != RunStatus.COMPLETED:
         return None
-    stage_ids = [item["id"] for item in run.plan["groups"][-1]["stages"]]
-    rows = StageRun.objects.using(run._state.db).current().filter(run=run, stage__in=stage_ids, status__in=DONE_STAGE)
+    number = run.output_group
+    if number == 0:
+        return show_input(run)
+    stage_ids = [item["id"] for item in run.plan["groups"][number - 1]["stages"]]
+    rows = StageRun.objects.using(run._state.db).current().filter(run=run, stage__in=stage_ids)
+    rows = rows.filter(status=StageStatus.COMPLETED)
     outputs = dict(rows.in_order().values_list("stage", "output"))
     if len(stage_ids) == 1:
         return _show(outputs.get(stage_ids[0]))

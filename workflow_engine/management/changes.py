@@ -32,8 +32,12 @@ def in_words(old: StageLine | None, line: StageLine) -> str:
     if line.status == StageStatus.RUNNING:
         return _running(old, line)
     if line.status == StageStatus.PENDING:
+        if old is not None and old.suspension is not None and not line.retry_at:
+            return "goes on"
         return f"attempt {line.attempt} failed, {retry_in_words(line)}" if line.retry_at else "waits to be taken again"
     words = line.status.lower()
+    if line.remark:
+        return f"{words}: {line.remark}"
     if line.status == StageStatus.COMPLETED and line.duration is not None:
         words += f" in {spell(line.duration)}" + (f", attempt {line.attempt}" if line.attempt > 1 else "")
     return f"{words}: {error_line(line.error)}" if line.error else words

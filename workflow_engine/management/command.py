@@ -13,12 +13,14 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError
 
 from workflow_engine.errors import (
+    AlreadyAnswered,
     FieldError,
     IdempotencyConflict,
     InvalidConfig,
     InvalidInput,
     InvalidPayload,
     InvalidTransition,
+    NotWaiting,
     RunNotFound,
     StageNotFound,
     WorkflowEngineError,
@@ -100,8 +102,11 @@ def refusal_of(error: WorkflowEngineError | DatabaseError) -> Refusal:
         lines = [f"{error.what} of {error.subject}:", *(f"  {item}" for item in error.errors)]
         return Refusal("\n".join(lines), returncode=USAGE, code=error.code, errors=error.errors)
     returncode = UNAVAILABLE
-    if isinstance(error, RunNotFound):
+    if isinstance(error, RunNotFound | StageNotFound):
         returncode = NOT_FOUND
+    elif isinstance(error, NotWaiting | AlreadyAnswered):
+        # What was asked for is right, but too early or too late.
+        returncode = FAILED
     elif isinstance(error, _USAGE_ERRORS):
         returncode = USAGE
     return Refusal(str(error), returncode=returncode, code=error.code)

@@ -44,6 +44,9 @@ def detail_lines(run: WorkflowRun) -> Iterator[str]:
     yield ""
     stages = stages_of(run)
     yield from table(("stage", "status", "try", "progress", "took", ""), [_stage_row(line) for line in stages])
+    if asking := next((line for line in stages if line.suspension and line.suspension.waits_for == "answer"), None):
+        yield ""
+        yield f"Answer it with: manage.py wfe_answer {run.pk} {asking.stage_id} --data JSON"
     if error := _last_error(run, stages):
         yield ""
         yield error
@@ -80,7 +83,7 @@ def _facts(run: WorkflowRun) -> dict[str, str]:
 def _stage_row(line: StageLine) -> tuple[str, ...]:
     percent = "" if line.percent is None or not line.is_running else f"{line.percent:.0f}%"
     took = "" if line.duration is None else spell(line.duration)
-    remark = retry_in_words(line) if line.retry_at else line.message if line.is_running else ""
+    remark = retry_in_words(line) if line.retry_at else line.message if line.is_running else line.remark
     return line.stage_id, line.status, str(line.attempt or ""), percent, took, remark
 
 

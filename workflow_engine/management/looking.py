@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from workflow_engine.bootstrap import get_kernel, run_id_of
 from workflow_engine.errors import RunNotFound
+from workflow_engine.graphs import conditions_of
 from workflow_engine.models import StageRun, WorkflowArtifact, WorkflowLog, WorkflowRun
 from workflow_engine.models.runs import WorkflowRunQuerySet
+from workflow_engine.models.suspended import suspended_in_words
 from workflow_engine.statuses import StageStatus
 
 NOT_YET = "NOT STARTED"
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """What a suspended stage waits for; ``words`` go on after its name."""
+
+    waits_for: str
+    wait: str
+    words: str
+    suspended_at: datetime | None
+    wake_at: datetime | None
+    wait_until: datetime | None
+    polls: int
+    check_errors: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "wait": self.wait or None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +48,19 @@ class StageLine:
     retry_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    # The condition of the plan, in words.
+    when: str | None = None
+    suspension: Suspension | None = None
+
+    @property
+    def remark(self) -> str:
+        """Return what there is to say of a stage that is suspended, was skipped, or may be; else an empty text."""
+        if self.suspension is not None:
+            return self.suspension.words
+        if self.when is not None and self.status == StageStatus.SKIPPED:
+            return f"its condition does not hold: {self.when}"
+        is_undecided = self.status == NOT_YET or (self.status == StageStatus.PENDING and not self.attempt)
+        return f"only if {self.when}" if self.when is not None and is_undecided else ""
 
     @property
     def is_running(self) -> bool:
@@ -55,6 +87,8 @@ class StageLine:
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "duration": in_seconds(self.duration),
+            "when": self.when,
+            "suspended": None if self.suspension is None else self.suspension.as_json(),
         }
 
 
@@ -85,14 +119,20 @@ def _runs() -> WorkflowRunQuerySet:
 def stages_of(run: WorkflowRun) -> tuple[StageLine, ...]:
     """Return the current stages in the plan's order, those that have not begun included."""
     rows = StageRun.objects.using(get_kernel().ports.using).current().filter(run=run.pk).in_order()
+    rows = rows.defer("output", "config", "state")
+    conditions = conditions_of(run.plan)
     found: dict[str, list[StageLine]] = {}
-    for row in rows.defer("output", "config"):
-        found.setdefault(row.stage, []).append(_line(row))
+    for row in rows:
+        found.setdefault(row.stage, []).append(_line(row, conditions.get(row.stage)))
     planned = [item["id"] for group in run.plan["groups"] for item in group["stages"]]
-    return tuple(line for stage_id in planned for line in found.get(stage_id, [StageLine(stage_id)]))
+    return tuple(
+        line
+        for stage_id in planned
+        for line in found.get(stage_id, [StageLine(stage_id, when=conditions.get(stage_id))])
+    )
 
 
-def _line(row: StageRun) -> StageLine:
+def _line(row: StageRun, when: str | None) -> StageLine:
     progress = row.progress or {}
     return StageLine(
         stage_id=row.stage,
@@ -104,6 +144,21 @@ def _line(row: StageRun) -> StageLine:
         retry_at=row.due_at if row.status == StageStatus.PENDING and row.error else None,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        when=when,
+        suspension=_suspension(row) if row.status == StageStatus.SUSPENDED else None,
+    )
+
+
+def _suspension(row: StageRun) -> Suspension:
+    return Suspension(
+        waits_for=row.wait_kind,
+        wait=row.wait_name,
+        words=suspended_in_words(row),
+        suspended_at=row.suspended_at,
+        wake_at=row.wake_at,
+        wait_until=row.wait_until,
+        polls=row.polls,
+        check_errors=row.check_errors,
     )
 
 

@@ -10,13 +10,18 @@ from typing import Any
 
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.graphs.durations import spell
-from workflow_engine.models import WorkerHeartbeat, WorkflowRun
-from workflow_engine.statuses import OPEN_RUN, RunStatus
+from workflow_engine.models import StageRun, WorkerHeartbeat, WorkflowRun
+from workflow_engine.statuses import OPEN_RUN, RunStatus, StageStatus, WaitKind
 
 from .looking import duration_of, run_as_json
 from .printing import moment, table
 
 MOST_COUNTED = 10_000
+_WAITS: dict[str, str] = {
+    WaitKind.ANSWER: "waiting for an answer",
+    WaitKind.TIMER: "sleeping",
+    WaitKind.POLL: "waiting for a check",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class Overview:
     is_complete: bool
     workers: list[WorkerHeartbeat]
     oldest_waiting: WorkflowRun | None
+    # What suspended stages wait for, at most 10,000 in all.
+    suspended: dict[str, int]
     latest: list[WorkflowRun]
 
     def as_json(self) -> dict[str, Any]:
@@ -36,6 +43,7 @@ class Overview:
             "counts_are_complete": self.is_complete,
             "workers": [_worker_as_json(worker) for worker in self.workers],
             "oldest_waiting": None if self.oldest_waiting is None else run_as_json(self.oldest_waiting),
+            "suspended": self.suspended,
             "latest": [run_as_json(run) for run in self.latest],
         }
 
@@ -59,8 +67,18 @@ def look_around(*, workflow: str | None, status: str | None, limit: int) -> Over
         is_complete=is_complete,
         workers=list(WorkerHeartbeat.objects.using(ports.using).alive(ports.clock.db_now()).order_by("started_at")),
         oldest_waiting=waiting.order_by("id").first(),
+        suspended=_suspended(ports.using, workflow),
         latest=list(listed.order_by("-id")[:limit]),
     )
+
+
+def _suspended(using: str, workflow: str | None) -> dict[str, int]:
+    """Count what suspended stages wait for. Found by their runs, which are RUNNING and have an index."""
+    rows = StageRun.objects.using(using).current().filter(run__status=RunStatus.RUNNING, status=StageStatus.SUSPENDED)
+    if workflow is not None:
+        rows = rows.filter(run__workflow=workflow)
+    found = Counter(rows.order_by().values_list("wait_kind", flat=True)[:MOST_COUNTED])
+    return {kind.value: found[kind] for kind in WaitKind}
 
 
 def overview_lines(overview: Overview) -> Iterator[str]:
@@ -74,6 +92,9 @@ def overview_lines(overview: Overview) -> Iterator[str]:
         yield f"Oldest waiting: {waiting.pk} ({waiting.workflow}), due for {spell(overview.now - waiting.due_at)}"
         if not overview.workers:
             yield "Nobody takes it. Start a worker: manage.py wfe_worker"
+    if any(overview.suspended.values()):
+        parts = [f"{count:,} {_WAITS[kind]}" for kind, count in overview.suspended.items() if count]
+        yield f"Suspended stages: {', '.join(parts)}"
     if overview.latest:
         yield ""
         yield from table(("run", "workflow", "status", "created", "took"), [_run_row(run) for run in overview.latest])

@@ -115,6 +115,8 @@ def _bar(line: StageLine, width: int) -> RenderableType:
 def _message(line: StageLine) -> str:
     if line.retry_at:
         return retry_in_words(line)
+    if line.remark:
+        return one_line(line.remark)
     if line.error and not line.is_running:
         return error_line(line.error)
     return one_line(line.message) if line.is_running else line.status.lower() if line.attempt else ""
