@@ -43,7 +43,7 @@ def test_conditions_and_questions_of_the_plan_are_shown_before_the_run(known: Kn
 
     assert notes(page) == ["Not begun", "only if weigh.amount &gt; 100", "Not begun"]
     assert tips(page)[1] == f"approve: not begun; only if {CONDITION}"
-    assert f'<td class="wfe-mono wfe-text">{CONDITION}</td>' in page
+    assert f'<td class="wfe-mono">{CONDITION}</td>' in page
     assert "<td>manager, board</td>" in page
 
 
