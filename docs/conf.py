@@ -23,6 +23,7 @@ CONTENTS = {
         "how-to/configure-stages",
         "how-to/retries-and-timeouts",
         "how-to/effects",
+        "how-to/approvals",
         "how-to/large-data",
         "how-to/run-workers",
         "how-to/deploy",

@@ -102,7 +102,7 @@ def refusal_of(error: WorkflowEngineError | DatabaseError) -> Refusal:
         lines = [f"{error.what} of {error.subject}:", *(f"  {item}" for item in error.errors)]
         return Refusal("\n".join(lines), returncode=USAGE, code=error.code, errors=error.errors)
     returncode = UNAVAILABLE
-    if isinstance(error, RunNotFound | StageNotFound):
+    if isinstance(error, RunNotFound):
         returncode = NOT_FOUND
     elif isinstance(error, NotWaiting | AlreadyAnswered):
         # What was asked for is right, but too early or too late.

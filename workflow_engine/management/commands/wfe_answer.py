@@ -17,8 +17,8 @@ class Command(EngineCommand):
     exit_codes = {
         COMPLETED: "the stage has its answer, and goes on",
         FAILED: "the stage does not wait for this answer, or has it already",
-        USAGE: "the arguments are wrong, or the answer does not fit; nothing was changed",
-        NOT_FOUND: "no such run or stage",
+        USAGE: "arguments or stage are wrong, or the answer does not fit; nothing was changed",
+        NOT_FOUND: "no such run",
         UNAVAILABLE: "the database refused to work; try again later",
     }
 
