@@ -3,6 +3,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from tests.graphs.orders import NASTY, named, orders
+from workflow_engine import Output
 from workflow_engine.definitions import Workflow, define_workflow
 from workflow_engine.graphs import as_svg
 from workflow_engine.graphs.layout import lay_out
@@ -63,3 +64,13 @@ def test_the_arrows_of_a_wide_workflow_grow_with_its_stages_not_with_their_pairs
         return as_svg(workflow).count("C")
 
     assert curves(40) - curves(20) < 100
+
+
+def test_conditions_and_waits_stand_in_the_box_and_whole_in_its_tip() -> None:
+    long = Output("a").text == "<b>" + "x" * 60
+    workflow = define_workflow("long", input=int).pipe(named("a")).pipe(named("b", when=long)).build()
+
+    root = ElementTree.fromstring(as_svg(workflow))
+
+    assert any((text or "").startswith("only if a.text == '<b>xxx") for text in texts(workflow))
+    assert any(f"only if a.text == '<b>{'x' * 60}'" in (tip.text or "") for tip in root.iter(f"{SVG}title"))

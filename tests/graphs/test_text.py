@@ -3,8 +3,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tests.graphs.orders import named, orders
+from tests.waits import batch, purchase, questionnaire
+from workflow_engine import Completion, Output
 from workflow_engine.definitions import Retry, define_workflow
-from workflow_engine.graphs import as_data, as_text
+from workflow_engine.graphs import as_data, as_text, conditions_of
 from workflow_engine.graphs.facts import facts_of
 
 
@@ -51,3 +53,33 @@ def test_the_data_holds_every_stage_with_times_in_seconds_and_the_schemas() -> N
     assert data["groups"][0]["stages"][0]["timeout"] == 600
     assert data["groups"][0]["stages"][0]["retry"]["initial"] == 2
     assert (data["workflow_id"], data["input_schema"]) == ("orders", {"type": "integer"})
+
+
+def test_a_stage_tells_its_condition_and_what_it_may_wait_for() -> None:
+    first, second = purchase().groups[1].stages[0], batch(Completion.pending).groups[0].stages[0]
+
+    assert facts_of(first)[2:] == [
+        "only if weigh.amount > 100",
+        "waits for the answer manager, 3 d",
+        "waits for the answer board, 1 d, then by default",
+    ]
+    assert facts_of(second)[2:] == ["waits until a check finds it complete"]
+    assert facts_of(questionnaire().groups[0].stages[0])[2:] == ["waits for the answer details"]
+    assert "only if weigh.amount > 100 · waits for the answer manager, 3 d" in as_text(purchase())
+
+
+def test_the_condition_of_a_plan_takes_one_line_whatever_it_compares_with() -> None:
+    nasty = named("b", when=Output("a").text == "two\nlines\u2028and\x07 more")
+    workflow = define_workflow("nasty", input=int).pipe(named("a")).pipe(nasty).build()
+
+    assert conditions_of(workflow.plan()) == {"b": r"a.text == 'two\nlines\u2028and\x07 more'"}
+
+
+def test_the_data_holds_conditions_waits_and_limits() -> None:
+    data = as_data(purchase())
+
+    stage = data["groups"][1]["stages"][0]
+    assert (data["timeout"], data["groups"][1]["fail_fast"], stage["has_check"]) == (None, False, False)
+    assert stage["when"] == "weigh.amount > 100"
+    assert [wait["name"] for wait in stage["waits"]] == ["manager", "board"]
+    assert stage["waits"][1]["schema"] == {"type": "boolean"}

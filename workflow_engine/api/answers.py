@@ -14,7 +14,8 @@ from workflow_engine.kernel.commands import AnswerStage
 from .base import EngineView
 from .bodies import Answer, read_idempotency_key
 from .permissions import ANSWER
-from .problems import InvalidBody, check_storable, under
+from .problems import InvalidBody
+from .runs import check_values, under
 
 
 class StageAnswer(EngineView):
@@ -27,7 +28,7 @@ class StageAnswer(EngineView):
         """
         key = read_idempotency_key(request.headers.get("Idempotency-Key"))
         body = self.read_body(Answer)
-        check_storable({"data": body.data})
+        check_values({"data": body.data})
         command = AnswerStage(
             run_id=run_id,
             stage_id=stage_id,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -36,7 +36,6 @@ from workflow_engine.errors import (
     WorkflowNotFound,
 )
 from workflow_engine.kernel.conflicts import is_conflict, is_lost
-from workflow_engine.kernel.payloads import check_json
 
 logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
@@ -67,21 +66,6 @@ class InvalidBody(Exception):
     def __init__(self, errors: Sequence[FieldError], code: str = "INVALID_BODY") -> None:
         self.errors, self.code = tuple(errors), code
         super().__init__("; ".join(map(str, errors)))
-
-
-def under(field: str, error: FieldError) -> FieldError:
-    """Return an error in the value of a field as one of the body."""
-    path = f"{field}.{error.path}" if error.path else field
-    return FieldError(path, error.message, error.code)
-
-
-def check_storable(values: Mapping[str, Any], check: Callable[[Any], None] = check_json) -> None:
-    """Refuse what no database stores, with the field's name. Raises ``InvalidBody``."""
-    for name, value in values.items():
-        try:
-            check(value)
-        except InvalidPayload as error:
-            raise InvalidBody([under(name, FieldError(error.path, error.problem, "not_storable"))]) from error
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:

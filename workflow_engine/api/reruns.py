@@ -17,8 +17,8 @@ from workflow_engine.kernel.reruns import preview
 from .base import EngineView
 from .bodies import Rerun, read_idempotency_key
 from .permissions import RERUN
-from .problems import InvalidBody, check_storable, under
-from .runs import find_run
+from .problems import InvalidBody
+from .runs import check_values, find_run, under
 from .serializers import RunSerializer
 
 
@@ -28,7 +28,7 @@ class RunRerun(EngineView):
     def post(self, request: Request, run_id: uuid.UUID) -> Response:
         """Rerun: ``{"stage_id", "config"?}`` -> the run and ``superseded``; ``?preview=true`` changes nothing."""
         body, key = self.read_body(Rerun), read_idempotency_key(request.headers.get("Idempotency-Key"))
-        check_storable({"stage_id": body.stage_id, "config": body.config})
+        check_values({"stage_id": body.stage_id, "config": body.config})
         try:
             if _is_preview(request):
                 plan = preview(get_kernel().ports, run_id, body.stage_id, body.config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from rest_framework.request import Request
@@ -15,11 +16,12 @@ from workflow_engine.errors import (
     FieldError,
     InvalidConfig,
     InvalidInput,
+    InvalidPayload,
     RunNotFound,
     WorkflowNotFound,
 )
 from workflow_engine.kernel.commands import CancelRun
-from workflow_engine.kernel.payloads import check_column
+from workflow_engine.kernel.payloads import check_column, check_json
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.runs import WorkflowRunQuerySet
 from workflow_engine.models.waiting import waiting_reason
@@ -30,7 +32,7 @@ from .bodies import Cancellation, NewRun, read_idempotency_key
 from .pages import RunPages, read_choices
 from .payloads import show_input, show_output
 from .permissions import ADD, CANCEL, VIEW, may_see_payloads
-from .problems import InvalidBody, check_storable, under
+from .problems import InvalidBody
 from .serializers import RunSerializer, StageSummarySerializer
 from .stages import show_stages
 
@@ -106,7 +108,7 @@ class RunCancel(EngineView):
     def post(self, request: Request, run_id: uuid.UUID) -> Response:
         """Cancel a run: ``{"reason"?}`` -> ``{"cancelled", "status"}``; ``cancelled`` is false if it had ended."""
         body = self.read_body(Cancellation)
-        check_storable({"reason": body.reason})
+        check_values({"reason": body.reason})
         command = CancelRun(run_id=run_id, reason=body.reason, actor=actor_name(request.user))
         result = get_kernel().dispatch(command)
         return Response({"cancelled": result.cancelled, "status": result.status})
@@ -133,5 +135,18 @@ def _workflow_ids(request: Request) -> list[str]:
 
 def _check_values(body: NewRun) -> None:
     """Refuse what no database stores, with the field's name."""
-    check_storable({"input": body.input, "config": body.config})
-    check_storable({"metadata": body.metadata, "annotations": body.annotations}, check_column)
+    check_values({"input": body.input, "config": body.config})
+    check_values({"metadata": body.metadata, "annotations": body.annotations}, check_column)
+
+
+def check_values(values: dict[str, Any], check: Callable[[Any], None] = check_json) -> None:
+    for name, value in values.items():
+        try:
+            check(value)
+        except InvalidPayload as error:
+            raise InvalidBody([under(name, FieldError(error.path, error.problem, "not_storable"))]) from error
+
+
+def under(field: str, error: FieldError) -> FieldError:
+    path = f"{field}.{error.path}" if error.path else field
+    return FieldError(path, error.message, error.code)
