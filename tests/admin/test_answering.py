@@ -21,6 +21,7 @@ from workflow_engine.models import OutboxEvent, StageMemo, StageRun, WorkflowRun
 from workflow_engine.testing import FakeClock
 
 Know = Callable[..., Any]
+GO = Wait("go", bool)
 RIGHTS = ("view_workflowrun", "answer_stagerun")
 
 
@@ -294,6 +295,30 @@ def test_code_that_does_not_know_the_question_says_so(waiting: WorkflowRun, chie
 
     assert "The code here does not know this question" in page
     assert answer_url(waiting) not in page
+
+
+def test_of_very_many_open_questions_the_first_are_shown_and_the_others_counted(
+    known: Know, host: InlineHost, chief: Client
+) -> None:
+    def ask(number: int) -> Any:
+        @stage(f"ask-{number}", waits=[GO])
+        def asks(ctx: StageContext[None]) -> bool:
+            return ctx.wait_for(GO)
+
+        return asks
+
+    run = create_run(known(define_workflow("crowd").parallel(*map(ask, range(22))).build()))
+    host.drain()
+    last = row_of(run, "ask-21")
+
+    page = chief.get(page_url(run)).content.decode()
+    wrong = chief.post(answer_url(run), filled(last, answer="7")).content.decode()
+
+    assert page.count('<section class="wfe-question"') == 20
+    assert "2 more questions are open: answer these first." in page
+    assert f'id="question-{last.pk}"' not in page
+    assert f'id="question-{last.pk}"' in wrong
+    assert "Select a valid choice. 7 is not one of the available choices." in wrong
 
 
 def test_an_answer_by_default_is_shown_as_such(

@@ -113,6 +113,24 @@ def test_watching_tells_suspended_and_skipped_stages(known: Know) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_without_watching_only_questions_are_told_and_how_to_answer_them(known: Know) -> None:
+    known(hasty())
+
+    called = call("wfe_run", "hasty", "--input", '{"amount": 1}')
+    as_json = call("wfe_run", "hasty", "--input", '{"amount": 1}', "--json")
+
+    run_id = called.lines[0].removeprefix("Run ")
+    assert re.match(
+        rf"Stage hurry waits for the answer 'anybody' until .*\. "
+        rf"Answer it with: manage\.py wfe_answer {run_id} hurry --data JSON$",
+        called.lines[1],
+    )
+    assert called.lines[2].startswith("COMPLETED after")
+    assert len(as_json.lines) == 1
+    assert as_json.error.startswith("Stage hurry waits for the answer 'anybody'")
+
+
+@pytest.mark.django_db(transaction=True)
 def test_the_table_of_a_terminal_shows_them_too(known: Know, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rich")
     monkeypatch.setenv("TERM", "xterm")

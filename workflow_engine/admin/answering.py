@@ -47,10 +47,17 @@ class Question:
     form: AnswerForm | None
 
 
-def questions_of(run: WorkflowRun, stages: Iterable[StageRun], bound: dict[uuid.UUID, AnswerForm]) -> list[Question]:
-    """Return the questions that are open, the first 20; ``bound`` holds forms that were sent and do not fit."""
+def questions_of(
+    run: WorkflowRun, stages: Iterable[StageRun], bound: dict[uuid.UUID, AnswerForm]
+) -> tuple[list[Question], int]:
+    """Return the first 20 questions that are open, and how many more there are.
+
+    ``bound`` holds forms that were sent and do not fit: these questions come first.
+    """
     asking = [row for row in stages if row.status == StageStatus.SUSPENDED and row.wait_kind == WaitKind.ANSWER]
-    return [_question(run, row, bound.get(row.pk)) for row in asking[:MOST_QUESTIONS]]
+    asking.sort(key=lambda row: row.pk not in bound)
+    shown = [_question(run, row, bound.get(row.pk)) for row in asking[:MOST_QUESTIONS]]
+    return shown, len(asking) - len(shown)
 
 
 def _question(run: WorkflowRun, row: StageRun, form: AnswerForm | None) -> Question:

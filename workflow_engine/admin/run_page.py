@@ -41,6 +41,7 @@ def run_page(
     """Return the template's context. ``bound``: forms of answers that were sent and do not fit, by stage run."""
     stages = list(_stages(run)[: MOST_STAGES + 1])
     conditions = conditions_of(run.plan)
+    questions, more_questions = questions_of(run, stages, bound) if may_answer else ([], 0)
     return {
         "name": _name(run),
         "state": chip(run.status, run.get_status_display()),
@@ -52,7 +53,8 @@ def run_page(
             nodes_of(run.plan, stages, notes_of(stages, now, conditions), tips_of(stages, conditions)),
             title=_("Stages of the run, group by group"),
         ),
-        "questions": questions_of(run, stages, bound) if may_answer else [],
+        "questions": questions,
+        "more_questions": more_questions,
         "answers": [_answer(memo) for memo in _answers(run)],
         "planned": planned(run, conditions),
         "stages": [stage_line(row, now, conditions) for row in stages[:MOST_STAGES]],

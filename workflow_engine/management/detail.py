@@ -8,11 +8,12 @@ from typing import Any
 
 from workflow_engine.graphs.durations import spell
 from workflow_engine.models import WorkflowLog, WorkflowRun
-from workflow_engine.statuses import StageStatus
+from workflow_engine.statuses import StageStatus, WaitKind
 
 from .changes import retry_in_words
 from .looking import (
     StageLine,
+    answer_command,
     artifact_as_json,
     artifacts_of,
     duration_of,
@@ -44,9 +45,11 @@ def detail_lines(run: WorkflowRun) -> Iterator[str]:
     yield ""
     stages = stages_of(run)
     yield from table(("stage", "status", "try", "progress", "took", ""), [_stage_row(line) for line in stages])
-    if asking := next((line for line in stages if line.suspension and line.suspension.waits_for == "answer"), None):
+    if asking := next(
+        (line for line in stages if line.suspension and line.suspension.waits_for == WaitKind.ANSWER), None
+    ):
         yield ""
-        yield f"Answer it with: manage.py wfe_answer {run.pk} {asking.stage_id} --data JSON"
+        yield f"Answer it with: {answer_command(run, asking)}"
     if error := _last_error(run, stages):
         yield ""
         yield error

@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from workflow_engine.models import WorkflowRun
-from workflow_engine.statuses import OPEN_RUN
+from workflow_engine.statuses import OPEN_RUN, WaitKind
 
 from .changes import changed, in_words
 from .command import EngineCommand
-from .looking import StageLine, now, stages_of
+from .looking import StageLine, answer_command, now, stages_of
 from .printing import clock
 
 
@@ -36,7 +36,7 @@ class View(Protocol):
 def view_of(run: WorkflowRun, command: EngineCommand, *, watch: bool, as_json: bool, no_color: bool) -> View:
     """Return the view that fits what was asked for and where the output goes."""
     if not watch:
-        return SilentView(command, as_json=as_json)
+        return SilentView(run, command, as_json=as_json)
     if as_json:
         return JsonView(run, command)
     if command.stdout.isatty() and find_spec("rich"):
@@ -49,9 +49,10 @@ def view_of(run: WorkflowRun, command: EngineCommand, *, watch: bool, as_json: b
 
 
 class SilentView:
-    """Shows nothing but notes, and those to people only."""
+    """Shows nothing but notes, and those to people only; and what waits for an answer, since that may take days."""
 
-    def __init__(self, command: EngineCommand, *, as_json: bool) -> None:
+    def __init__(self, run: WorkflowRun, command: EngineCommand, *, as_json: bool) -> None:
+        self._run, self._told = run, set[str]()
         self._say: Callable[[str], None] = command.stderr.write if as_json else command.say
 
     def __enter__(self) -> SilentView:
@@ -61,7 +62,14 @@ class SilentView:
         """Leave the screen as it is."""
         return None
 
-    def change(self, status: str) -> None: ...
+    def change(self, status: str) -> None:
+        for line in stages_of(self._run):
+            if line.suspension is None or line.suspension.waits_for != WaitKind.ANSWER:
+                continue
+            text = f"Stage {line.stage_id} {line.suspension.words}."
+            if text not in self._told:
+                self._told.add(text)
+                self.note(f"{text} Answer it with: {answer_command(self._run, line)}")
 
     def note(self, text: str) -> None:
         self._say(text)

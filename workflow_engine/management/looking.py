@@ -162,6 +162,11 @@ def _suspension(row: StageRun) -> Suspension:
     )
 
 
+def answer_command(run: WorkflowRun, line: StageLine) -> str:
+    """Return the command that answers a stage."""
+    return f"manage.py wfe_answer {run.pk} {line.stage_id} --data JSON"
+
+
 def run_as_json(run: WorkflowRun) -> dict[str, Any]:
     """Return the run's own facts as plain data; ``duration`` in seconds, from its creation to its end."""
     return {
