@@ -13,11 +13,19 @@ if TYPE_CHECKING:
         acreate_run,
         annotate_run,
         answer_stage,
+        apause_run,
         arerun_from,
+        aresume_run,
         cancel_run,
         create_run,
+        pause_queue,
+        pause_run,
+        pause_workflow,
         plan_rerun,
         rerun_from,
+        resume_queue,
+        resume_run,
+        resume_workflow,
     )
     from .definitions import (
         AnnotationKey,
@@ -51,8 +59,9 @@ _HOMES = {
         "registered_workflows stage"
     ),
     "workflow_engine.bootstrap": (
-        "aannotate_run aanswer_stage acancel_run acreate_run annotate_run answer_stage arerun_from cancel_run "
-        "create_run plan_rerun rerun_from"
+        "aannotate_run aanswer_stage acancel_run acreate_run annotate_run answer_stage apause_run arerun_from "
+        "aresume_run cancel_run create_run pause_queue pause_run pause_workflow plan_rerun rerun_from resume_queue "
+        "resume_run resume_workflow"
     ),
     "workflow_engine.hosts.wait": "RunResult run_and_wait",
 }
@@ -81,15 +90,23 @@ __all__ = [
     "acreate_run",
     "annotate_run",
     "answer_stage",
+    "apause_run",
     "arerun_from",
+    "aresume_run",
     "cancel_run",
     "create_run",
     "define_workflow",
     "get_workflow",
+    "pause_queue",
+    "pause_run",
+    "pause_workflow",
     "plan_rerun",
     "register",
     "registered_workflows",
     "rerun_from",
+    "resume_queue",
+    "resume_run",
+    "resume_workflow",
     "run_and_wait",
     "stage",
 ]

@@ -23,13 +23,24 @@ from workflow_engine.definitions import Stage, Wait, Workflow
 from workflow_engine.definitions.annotations import Annotations
 from workflow_engine.errors import FieldError, InvalidInput, RunNotFound
 from workflow_engine.kernel import Kernel, create_kernel
-from workflow_engine.kernel.commands import Annotate, AnswerStage, CancelRun, CreateRun, RerunFrom
+from workflow_engine.kernel.commands import (
+    Annotate,
+    AnswerStage,
+    CancelRun,
+    CreateRun,
+    PauseRun,
+    PauseWork,
+    RerunFrom,
+    ResumeRun,
+    ResumeWork,
+)
 from workflow_engine.kernel.ports import JobTransport, Limits
 from workflow_engine.kernel.reruns import RerunPlan, preview, read_run
 from workflow_engine.models import WorkflowRun
 from workflow_engine.models.base import DbNow
 from workflow_engine.models.payloads import read_blobs_with
 from workflow_engine.models.runs import DEFAULT_PRIORITY
+from workflow_engine.statuses import PauseScope
 
 TRANSPORTS = {
     "rq": "workflow_engine.transports.rq.RqTransport",
@@ -301,6 +312,58 @@ async def aannotate_run(run: WorkflowRun | uuid.UUID | str, values: Annotations,
     return await sync_to_async(annotate_run, thread_sensitive=False)(run, values, **options)
 
 
+def pause_run(run: WorkflowRun | uuid.UUID | str, *, reason: str = "", actor: Any = None) -> bool:
+    """Let nothing new of a run start; False if it is paused already or has ended. What runs finishes.
+
+    Joins the caller's transaction. Raises ``RunNotFound``.
+    """
+    command = PauseRun(run_id=run_id_of(run), reason=reason, actor=actor_name(actor))
+    return get_kernel().dispatch(command).changed
+
+
+def resume_run(run: WorkflowRun | uuid.UUID | str, *, reason: str = "", actor: Any = None) -> bool:
+    """Let a paused run go on; False if it is not paused. Joins the caller's transaction. Raises ``RunNotFound``."""
+    command = ResumeRun(run_id=run_id_of(run), reason=reason, actor=actor_name(actor))
+    return get_kernel().dispatch(command).changed
+
+
+def pause_workflow(workflow: Workflow[Any, Any] | str, *, reason: str = "", actor: Any = None) -> bool:
+    """Let nothing new of any run of a workflow start, within a second; False if it is paused already.
+
+    What runs finishes, and runs may be created. Raises ``WorkflowNotFound``.
+    """
+    return _pause(PauseScope.WORKFLOW, _id_of(workflow), reason, actor)
+
+
+def resume_workflow(workflow: Workflow[Any, Any] | str, *, reason: str = "", actor: Any = None) -> bool:
+    """Let a paused workflow go on, within a second; False if it is not paused. Raises ``WorkflowNotFound``."""
+    return _resume(PauseScope.WORKFLOW, _id_of(workflow), reason, actor)
+
+
+def pause_queue(queue: str, *, reason: str = "", actor: Any = None) -> bool:
+    """Let no stage of a queue start, within a second; False if it is paused already. What runs finishes."""
+    return _pause(PauseScope.QUEUE, queue, reason, actor)
+
+
+def resume_queue(queue: str, *, reason: str = "", actor: Any = None) -> bool:
+    """Let a paused queue go on, within a second; False if it is not paused."""
+    return _resume(PauseScope.QUEUE, queue, reason, actor)
+
+
+def _id_of(workflow: Workflow[Any, Any] | str) -> str:
+    return workflow if isinstance(workflow, str) else workflow.id
+
+
+def _pause(scope: PauseScope, name: str, reason: str, actor: Any) -> bool:
+    command = PauseWork(scope=scope, name=name, reason=reason, actor=actor_name(actor))
+    return get_kernel().dispatch(command).changed
+
+
+def _resume(scope: PauseScope, name: str, reason: str, actor: Any) -> bool:
+    command = ResumeWork(scope=scope, name=name, reason=reason, actor=actor_name(actor))
+    return get_kernel().dispatch(command).changed
+
+
 async def acreate_run(workflow: Workflow[Any, Any] | str, input: Any = None, **options: Any) -> WorkflowRun:
     """``create_run`` in a transaction of its own, for async code."""
     return await sync_to_async(create_run, thread_sensitive=False)(workflow, input, **options)
@@ -316,6 +379,16 @@ async def arerun_from(
 ) -> WorkflowRun:
     """``rerun_from`` in a transaction of its own, for async code."""
     return await sync_to_async(rerun_from, thread_sensitive=False)(run, stage, **options)
+
+
+async def apause_run(run: WorkflowRun | uuid.UUID | str, *, reason: str = "", actor: Any = None) -> bool:
+    """``pause_run`` in a transaction of its own, for async code."""
+    return await sync_to_async(pause_run, thread_sensitive=False)(run, reason=reason, actor=actor)
+
+
+async def aresume_run(run: WorkflowRun | uuid.UUID | str, *, reason: str = "", actor: Any = None) -> bool:
+    """``resume_run`` in a transaction of its own, for async code."""
+    return await sync_to_async(resume_run, thread_sensitive=False)(run, reason=reason, actor=actor)
 
 
 def run_id_of(run: WorkflowRun | uuid.UUID | str) -> uuid.UUID:

@@ -34,7 +34,7 @@ def test_a_run_may_be_paused(run: WorkflowRun, clock: FakeClock) -> None:
     run.paused_at = clock.now()
 
     assert waiting_reason(run, clock.now()) == (
-        "Paused since 2026-01-01 12:00:00 UTC: nothing new starts until it is resumed."
+        "Paused since 2026-01-01 12:00:00 UTC. Nothing new starts until it is resumed."
     )
 
 

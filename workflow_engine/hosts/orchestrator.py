@@ -8,7 +8,7 @@ from collections.abc import Callable
 from workflow_engine.conf import get_setting
 from workflow_engine.executors.held import Lease
 from workflow_engine.kernel import Kernel
-from workflow_engine.kernel.commands import ClaimPendingRuns, ReapStaleLeases, ReapStuckRuns, ReapUnknown
+from workflow_engine.kernel.commands import ClaimPendingRuns, ExpireRuns, ReapStaleLeases, ReapStuckRuns, ReapUnknown
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ class Orchestrator:
         self.steps: dict[str, Callable[[], int]] = {
             "reap_leases": self._reap,
             "reap_unknown": self._reap_unknown,
+            "expire_runs": self._expire,
             "reap_stuck": self._reap_stuck,
         }
         if claims:
@@ -48,6 +49,9 @@ class Orchestrator:
 
     def _claim(self) -> int:
         return len(self._kernel.dispatch(ClaimPendingRuns(max_claims=self._batch)).claimed)
+
+    def _expire(self) -> int:
+        return len(self._kernel.dispatch(ExpireRuns(max=self._batch)).expired)
 
     def _reap(self) -> int:
         # Who could not beat itself (the database was away) does not judge others by their silence.

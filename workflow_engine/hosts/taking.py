@@ -108,7 +108,8 @@ class Taker:
         loop_stages = self._kernel.ports.loop_stages()
         if starter.tasks is None or not loop_stages:
             return [_Room(replace(starter, tasks=None), "any", None)] if starter.slots > 0 else []
-        registered = self._kernel.ports.registry.registered_workflows()
+        takable = self._kernel.ports.takable_workflows()
+        registered = [item for item in self._kernel.ports.registry.registered_workflows() if item.id in takable]
         on_loop = {item.id for item in registered if all(stage.runs_on_loop for stage in item.groups[0].stages)}
         in_slots = tuple(item.id for item in registered if item.id not in on_loop)
         rooms = [
@@ -157,10 +158,10 @@ class Taker:
     def _look(self, room: _Room) -> tuple[Any, Any, Any]:
         """Return (rank of the first due stage, rank of the first pending run, is a suspect due); one statement."""
         ports = self._kernel.ports
-        known, queues = ports.known_workflows(), room.starter.queues
+        known, queues, paused = ports.takable_workflows(), room.starter.queues, ports.pauses().queues
 
         def build() -> QuerySet[Any]:
-            stages, runs = self._due(room, known)
+            stages, runs = self._due(room, known, paused)
             return self._myself().values_list(
                 Subquery(stages.filter(suspect=False).values("rank_at")[:1]),
                 Subquery(runs.values("rank_at")[:1]),
@@ -168,7 +169,7 @@ class Taker:
             )
 
         on_loop = () if room.kind == "any" else tuple(sorted(ports.loop_stages().items()))
-        found = self._rows(("look", self._run_id is None, queues, tuple(known), room.kind, on_loop), build)
+        found = self._rows(("look", self._run_id is None, queues, paused, tuple(known), room.kind, on_loop), build)
         # Our own row is gone (pruned, or restored from a backup): look at everything; the next beat writes it anew.
         return tuple(found[0]) if found else (ports.clock.now(), ports.clock.now(), False)
 
@@ -197,10 +198,12 @@ class Taker:
         waits = [(due - now).total_seconds() for due in times if due is not None]
         return max(0.0, min(waits)) if waits else None
 
-    def _due(self, room: _Room, known: list[str]) -> tuple[StageRunQuerySet, WorkflowRunQuerySet]:
+    def _due(
+        self, room: _Room, known: list[str], paused: frozenset[str]
+    ) -> tuple[StageRunQuerySet, WorkflowRunQuerySet]:
         ports = self._kernel.ports
         queues = None if room.starter.queues is None else list(room.starter.queues)
-        stages = StageRun.objects.using(ports.using).startable(ports.clock.db_now(), queues, known)
+        stages = StageRun.objects.using(ports.using).startable(ports.clock.db_now(), queues, known, paused=paused)
         if room.kind != "any":
             on_loop = loop_stages(ports)
             stages = stages.filter(on_loop) if room.kind == "loop" else stages.exclude(on_loop)

@@ -1,4 +1,4 @@
-"""Looking after bodies that take too long, twice a second."""
+"""Looking after bodies that take long, twice a second."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import uuid
 from workflow_engine.executors.held import Held, HeldStages
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import ReleaseStages
+from workflow_engine.models import StageRun
+from workflow_engine.statuses import StageStatus
 
 from .pool import ThreadPool
 from .runner import Runner
@@ -16,13 +18,17 @@ from .runner import Runner
 logger = logging.getLogger(__name__)
 # So long an attempt may wait for a thread that was taken on the assumption that bodies here are quick.
 LONGEST_WAIT_SECONDS = 1.0
+# Bodies that have run for so long are asked about, so often: one statement for all of them.
+LONG_SECONDS, ASK_SECONDS = 1.0, 0.9
 
 
 class Watch:
-    """Fences off bodies that are over their time, and gives back attempts that wait too long for a thread."""
+    """Fences off bodies that are over their time, tells those whose attempt was cancelled, and gives back attempts
+    that wait too long for a thread."""
 
     def __init__(self, kernel: Kernel, worker_id: uuid.UUID, held: HeldStages, runner: Runner) -> None:
         self._kernel, self._worker_id, self._held, self._runner = kernel, worker_id, held, runner
+        self._asked_at = 0.0
 
     def look(self, pool: ThreadPool) -> None:
         self._runner.watch_loop()
@@ -37,6 +43,7 @@ class Watch:
                 pool.give_up(thread)
                 self._time_out(held)
         self._give_back(now)
+        self._tell_lost(now)
 
     def _time_out(self, held: Held) -> None:
         if held.lost.is_set():
@@ -45,6 +52,28 @@ class Watch:
         else:
             held.lost.set()
             self._runner.time_out(held)
+
+    def _tell_lost(self, now: float) -> None:
+        """Tell bodies whose attempt somebody else has ended, a cancel most likely: sooner than the next beat would."""
+        if now - self._asked_at < ASK_SECONDS:
+            return
+        # Only while their body runs: of what is being finished the database may know more than this process.
+        long = [held for held in self._held.all() if now - held.began > LONG_SECONDS and self._runs(held)]
+        if not long:
+            return
+        self._asked_at = now
+        rows = StageRun.objects.using(self._kernel.ports.using)
+        mine = rows.filter(worker=self._worker_id, status=StageStatus.RUNNING)
+        tokens = dict(mine.values_list("pk", "token"))
+        for held in long:
+            if tokens.get(held.stage.stage_run_id) != held.stage.token and self._runs(held):
+                held.lost.set()
+                self._runner.tell_lost(held)
+
+    def _runs(self, held: Held) -> bool:
+        if held.lost.is_set() or held.timed_out:
+            return False
+        return held.on_loop or self._runner.thread_of(held) is not None
 
     def _give_back(self, now: float) -> None:
         late = [

@@ -18,8 +18,10 @@ from workflow_engine.executors.tidying import tidy_connections
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import Beat, ReleaseStages
+from workflow_engine.kernel.pausing import KEPT_SECONDS
 from workflow_engine.kernel.ports import Message
 
+from .deadlines import Deadlines
 from .lane import CheckLane
 from .loops import Loop
 from .options import WorkerOptions, describe_worker
@@ -37,6 +39,8 @@ POLL_SHARE = 0.93
 LONGEST_REST_SECONDS = 30.0
 SUSPENDED_SECONDS, AGAIN_SECONDS, SHORTEST_REST_SECONDS = 1.0, 0.05, 0.02
 GATHER_SECONDS = 0.05
+# So many threads may hang in any worker before it drains, however few slots it has.
+FEWEST_ZOMBIES = 4
 # How long bodies that are thought to be quick may wait for a thread.
 SPREAD_SECONDS = 0.001
 # Where bodies take less than half a millisecond, so many wait here for each thread: they share transactions.
@@ -89,6 +93,9 @@ class Worker:
         # The last look found nothing that is due; and something ran at that time, which may have left more to do.
         self._idle, self._was_busy = False, False
         self._pool: ThreadPool | None = None
+        self._deadlines: Deadlines | None = None
+        # It drains by itself, because too many of its threads hang.
+        self._overrun = False
 
     def run(self) -> int:
         """Work until told to stop (or, in a burst, until nothing is left); return how many attempts ended here."""
@@ -122,8 +129,9 @@ class Worker:
 
     def stop(self) -> None:
         """Take no more work and let bodies finish up to the grace time; a second call hurries."""
-        if self._stopping.is_set():
+        if self._stopping.is_set() and not self._overrun:
             self._hurry.set()
+        self._overrun = False
         self._stopping.set()
         self.kernel.ports.transport.push([])
 
@@ -131,13 +139,17 @@ class Worker:
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
 
+    @property
+    def zombies(self) -> int:
+        """How many threads hang in bodies that are over their time."""
+        return (self._pool.zombies if self._pool else 0) + self.runner.zombies + self.lane.zombies
+
     def beat(self) -> None:
         """Renew the lease; let go of what the database says is not ours, give back what we do not know."""
         sent_at = time.monotonic()
         checking = self.lane.held.tokens()
         running = {**checking, **self.held.tokens()}
-        zombies = (self._pool.zombies if self._pool else 0) + self.runner.zombies + self.lane.zombies
-        beat = Beat(worker=self.facts, running=running, zombies=zombies, checking=len(checking))
+        beat = Beat(worker=self.facts, running=running, zombies=self.zombies, checking=len(checking))
         result = self.kernel.dispatch(beat)
         was_over = self.lease.is_over
         self.lease.renewed(sent_at)
@@ -164,6 +176,9 @@ class Worker:
         if self.options.orchestrate:
             orchestrator = Orchestrator(self.kernel, claims=False, lease=self.lease)
             loops.append(Loop("tick", orchestrator.tick, get_setting("TICK_SECONDS")))
+            if Deadlines.needed(self.kernel):
+                self._deadlines = Deadlines(self.kernel)
+                loops.append(self._deadlines.loop)
         return loops
 
     def _take_until_stopped(self) -> None:
@@ -213,6 +228,8 @@ class Worker:
                 # What was not asked for may be due all the same.
                 self._idle, self._was_busy = not self.taker.saw_work, was_busy
             self.runner.take(taken)
+        if self._deadlines is not None:
+            self._deadlines.expect(taken)
         self._backlog = bool(taken) and self.held.in_slots >= self._room
         if rung and self._backlog and self.options.attach:
             # Woken by a bell, and there was more than fits: others may be idle.
@@ -249,6 +266,9 @@ class Worker:
         else:
             due = self.taker.next_due_in()
             wait = LONGEST_REST_SECONDS if due is None else min(LONGEST_REST_SECONDS, max(due, SHORTEST_REST_SECONDS))
+        if self.kernel.ports.pauses():
+            # Other processes' bells may come before this one has heard that the pause is over.
+            wait = min(wait, KEPT_SECONDS)
         if self.options.burst:
             # Nobody rings when the last body ends.
             wait = min(wait, POLL_SHARE * self._poll)
@@ -323,8 +343,23 @@ class Worker:
         if self._pool is not None:
             self.watch.look(self._pool)
         self.lane.look()
+        self._limit_zombies()
         if self.options.attach:
             self.kernel.ports.transport.beat(len(self.held), self.runner.finished)
+
+    def _limit_zombies(self) -> None:
+        """Drain, so that another process takes over, once more threads hang than there are slots (at least 4)."""
+        most, zombies = max(self.slots, FEWEST_ZOMBIES), self.zombies
+        if zombies <= most or self._stopping.is_set():
+            return
+        logger.warning(
+            "too many threads hang in bodies that are over their time, draining worker=%s zombies=%s most=%s",
+            self.id,
+            zombies,
+            most,
+        )
+        self.stop()
+        self._overrun = True
 
     def _drain(self) -> None:
         self._stopping.set()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.statuses import OPEN_STAGE, RunStatus, StageStatus
 
-from .events import RunCompleted, RunFailed, StageStarted
-from .new_stages import NewStage, new_stages
+from .ending import cancel_open_stages
+from .ending import fail_run as fail_run
+from .events import RunCompleted, StageStarted
+from .new_stages import new_stages
 from .ports import Ports
-from .started import InputReference, StartedStage, find_input, plan_group, started_from
+from .started import InputReference, StartedStage, fails_fast, find_input, plan_group, started_from
+from .started import stage_event as stage_event
 from .unit_of_work import UnitOfWork
 
 Action = Literal["advanced", "completed", "failed", "noop"]
@@ -46,12 +49,13 @@ class Places:
 
     def __init__(self, starter: Starter, ports: Ports) -> None:
         self.starter, self._ports = starter, ports
+        self._pauses = ports.pauses()
         self._left = {False: starter.slots, True: starter.tasks or 0}
         self._most = starter.room
 
     def take(self, run: WorkflowRun, stage_id: str, queue: str) -> bool:
         """Take a place for a stage of a run; False: there is none, or it is not for this worker."""
-        if not self.starter.takes(queue):
+        if not self.starter.takes(queue) or self._pauses.hold(run.workflow, queue):
             return False
         workflow = self._ports.registry.get_workflow(run.workflow)
         if not workflow.has_stage(stage_id):
@@ -63,17 +67,6 @@ class Places:
         self._left[on_loop] -= 1
         self._most -= 1
         return True
-
-
-def stage_event(row: StageRun | NewStage | StartedStage) -> dict[str, Any]:
-    """Return the fields that every event of a stage carries."""
-    return {
-        "stage_id": row.stage,
-        "stage_run_id": str(row.pk),
-        "attempt": row.attempt,
-        "token": row.token,
-        "item_index": row.item_index,
-    }
 
 
 def open_group(
@@ -134,9 +127,12 @@ def settle(
         return "noop", []
     if unfinished is None:
         unfinished = unfinished_stages(work, [run]).get((run.pk, number), [])
+    failed = next((row for row in unfinished if row.status == StageStatus.FAILED), None)
     if any(row.status in OPEN_STAGE for row in unfinished):
-        return "noop", []
-    if failed := next((row for row in unfinished if row.status == StageStatus.FAILED), None):
+        if failed is None or not fails_fast(run, number):
+            return "noop", []
+        cancel_open_stages(work, run)
+    if failed is not None:
         fail_run(work, run, {**(failed.error or {"code": "STAGE_FAILED"}), "stage": failed.stage})
         return "failed", []
     if missing is None:
@@ -190,11 +186,3 @@ def unfinished_stages(work: UnitOfWork, runs: Sequence[WorkflowRun]) -> dict[tup
     for row in StageRun.objects.using(work.ports.using).unfinished([run.pk for run in runs]):
         found.setdefault((row.run_id, row.group_number), []).append(row)
     return found
-
-
-def fail_run(
-    work: UnitOfWork, run: WorkflowRun, error: dict[str, Any], *, leaving: RunStatus = RunStatus.RUNNING
-) -> None:
-    """End a locked run as FAILED: the one way to do so."""
-    work.change_run(run, RunStatus.FAILED, leaving=(leaving,), finished_at=work.now, error=error)
-    work.emit(run, RunFailed(workflow_id=run.workflow, error=error))

@@ -84,6 +84,24 @@ class RunRerun(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunPaused(Event):
+    """Nothing new of the run starts; what runs finishes."""
+
+    type = "run.paused"
+    workflow_id: str
+    reason: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed(Event):
+    type = "run.resumed"
+    workflow_id: str
+    reason: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StageEvent(Event):
     stage_id: str
     stage_run_id: str
@@ -172,6 +190,8 @@ EVENT_TYPES: tuple[str, ...] = tuple(
         RunCancelled,
         RunSuspended,
         RunRerun,
+        RunPaused,
+        RunResumed,
         StageStarted,
         StageCompleted,
         StageSuspended,

@@ -36,6 +36,8 @@ POLL_CHECKED = "poll.checked"
 POLL_IN_TX = "poll.in_tx"
 POLL_AFTER = "poll.after"
 SKIP_IN_TX = "skip.in_tx"
+PAUSE_IN_TX = "pause.in_tx"
+EXPIRE_IN_TX = "expire.in_tx"
 RELEASE_IN_TX = "release.in_tx"
 REAP_IN_TX = "reap.in_tx"
 REAP_AFTER = "reap.after"
@@ -65,6 +67,8 @@ POINTS = (
     POLL_IN_TX,
     POLL_AFTER,
     SKIP_IN_TX,
+    PAUSE_IN_TX,
+    EXPIRE_IN_TX,
     RELEASE_IN_TX,
     REAP_IN_TX,
     REAP_AFTER,

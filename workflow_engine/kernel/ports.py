@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .pausing import PauseCache, Pauses
+
 if TYPE_CHECKING:
     from workflow_engine.definitions import Workflow
     from workflow_engine.definitions.results import Result
@@ -156,6 +158,7 @@ class Ports:
     blobs: BlobStore
     registry: Registry
     limits: Limits = Limits()
+    pause_cache: PauseCache = field(default_factory=PauseCache, repr=False, compare=False)
 
     @property
     def is_frozen(self) -> bool:
@@ -169,6 +172,15 @@ class Ports:
         """Return the stages that can be executed here, by workflow; those that are retired too."""
         known = self.registry.registered_workflows()
         return {item.id: (*item.stage_ids, *(stage.id for stage in item.retired)) for item in known}
+
+    def pauses(self) -> Pauses:
+        """Return which workflows and queues are paused, as they were less than a second ago."""
+        return self.pause_cache.read(self.using, fresh=self.is_frozen)
+
+    def takable_workflows(self) -> list[str]:
+        """Return the known workflows of which something may start now."""
+        paused = self.pauses().workflows
+        return [workflow_id for workflow_id in self.known_workflows() if workflow_id not in paused]
 
     def loop_stages(self) -> dict[str, tuple[str, ...]]:
         """Return the stages that run on an event loop, by workflow; workflows without any are left out."""

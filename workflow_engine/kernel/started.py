@@ -101,6 +101,17 @@ class StartedStage:
         return row
 
 
+def stage_event(row: StageRun | NewStage | StartedStage) -> dict[str, Any]:
+    """Return the fields that every event of a stage carries."""
+    return {
+        "stage_id": row.stage,
+        "stage_run_id": str(row.pk),
+        "attempt": row.attempt,
+        "token": row.token,
+        "item_index": row.item_index,
+    }
+
+
 def started_from(row: StageRun | NewStage, run: WorkflowRun, input: InputReference) -> StartedStage:
     """Describe a row that was just started under the lock of ``run``."""
     return StartedStage(
@@ -135,6 +146,12 @@ def plan_group(run: WorkflowRun, number: int) -> Sequence[Mapping[str, Any]]:
 def group_of(plan: Mapping[str, Any], number: int) -> Sequence[Mapping[str, Any]]:
     groups = plan["groups"]
     return groups[number - 1]["stages"] if 0 < number <= len(groups) else ()
+
+
+def fails_fast(run: WorkflowRun, number: int) -> bool:
+    """Whether the first failure in a group of the run's plan ends it."""
+    groups = run.plan["groups"]
+    return 0 < number <= len(groups) and bool(groups[number - 1].get("fail_fast"))
 
 
 def find_input(run: WorkflowRun, group_number: int, using: str) -> InputReference:

@@ -21,7 +21,7 @@ from workflow_engine.models.batch import Batch, RunChange
 from workflow_engine.models.locking import lock_by_id, lock_claimable
 from workflow_engine.models.rows import Row
 from workflow_engine.models.runs import HOT_COLUMNS
-from workflow_engine.statuses import RunStatus
+from workflow_engine.statuses import FINISHED_RUN, RunStatus
 
 from .conflicts import is_conflict, is_lost
 from .events import Event
@@ -106,6 +106,9 @@ class UnitOfWork:
         pending = self._pending[run.pk]
         pending.status, pending.leaving = status, leaving
         pending.columns |= columns
+        if run.paused_at is not None and status in FINISHED_RUN:
+            # What has ended is not paused, and would not be when it is run again.
+            WorkflowRun.objects.using(self.ports.using).resume(run)
 
     def add_to_totals(self, run: WorkflowRun, metrics: Mapping[str, float]) -> None:
         """Add what a completed stage has cost to the run's totals, in the statement that allocates its events."""

@@ -12,16 +12,23 @@ from .ports import Ports
 MOST_WAITING = 100
 
 
-def waiting_queues(ports: Ports, queues: Sequence[str] | None = None) -> list[str]:
-    """Return those of ``queues`` (None: of all) in which something is due now; two statements."""
-    now, known = ports.clock.db_now(), ports.known_workflows()
-    wanted = None if queues is None else list(queues)
-    stages = StageRun.objects.using(ports.using).startable(now, wanted, known).values("queue")[:MOST_WAITING]
+def waiting_queues(
+    ports: Ports, queues: Sequence[str] | None = None, *, workflows: Sequence[str] | None = None
+) -> list[str]:
+    """Return those of ``queues`` (None: of all) in which something is due now; two statements.
+
+    Args:
+        workflows: of these, paused or not; None: of all that are known here, pauses heeded.
+    """
+    now, wanted = ports.clock.db_now(), None if queues is None else list(queues)
+    known = ports.takable_workflows() if workflows is None else list(workflows)
+    paused = ports.pauses().queues if workflows is None else frozenset()
+    stages = StageRun.objects.using(ports.using).startable(now, wanted, known, paused=paused)
     runs = WorkflowRun.objects.using(ports.using).claimable(now, known)
-    found = {row["queue"] for row in stages}
+    found = {row["queue"] for row in stages.values("queue")[:MOST_WAITING]}
     for plan in runs.values_list("data__plan", flat=True)[:MOST_WAITING]:
         found |= {item["queue"] for group in plan["groups"][:1] for item in group["stages"]}
-    return sorted(found if wanted is None else found & set(wanted))
+    return sorted(found - paused if wanted is None else (found & set(wanted)) - paused)
 
 
 def ring_again(ports: Ports) -> list[str]:

@@ -22,7 +22,7 @@ from .runs import WorkflowRun
 
 _RUNS = WorkflowRun._meta.db_table
 # What a change may set beside the status; left as it is where the change does not say.
-_CHANGED = ("started_at", "finished_at", "error", "total_cost", "total_tokens")
+_CHANGED = ("started_at", "finished_at", "deadline_at", "error", "total_cost", "total_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,8 @@ def _statement(shape: tuple[tuple[type[models.Model], tuple[str, ...]], ...], ru
         f"changed AS (UPDATE {_RUNS} AS r SET event_seq = r.event_seq + v.events, "  # noqa: S608 - names only
         f"status = COALESCE(v.to_status, r.status), {sets} "
         "FROM jsonb_to_recordset(%s::jsonb) AS v(id uuid, events integer, to_status text, leaving text, "
-        "or_leaving text, started_at timestamptz, finished_at timestamptz, error jsonb, total_cost float8, "
-        "total_tokens bigint) "
+        "or_leaving text, started_at timestamptz, finished_at timestamptz, deadline_at timestamptz, error jsonb, "
+        "total_cost float8, total_tokens bigint) "
         "WHERE r.id = v.id AND r.status IN (v.leaving, v.or_leaving) RETURNING 1)"
     )
     return f"WITH {', '.join(parts)} SELECT count(*), STATEMENT_TIMESTAMP() FROM changed"  # noqa: S608 - names only

@@ -29,3 +29,6 @@ class Pause(models.Model):
 
     def __str__(self) -> str:
         return f"{self.scope} {self.name}"
+
+    def is_of(self, scope: PauseScope, name: str) -> bool:
+        return self.scope == scope and self.name == name

@@ -50,6 +50,18 @@ class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
         # No rank is after its due time, so the index need not be read past now: later starts cost nothing.
         return due.filter(rank_at__lte=now).order_by("rank_at", "id")
 
+    def overdue(self, now: Any) -> WorkflowRunQuerySet:
+        """Running runs whose time is over, the longest first."""
+        return self.filter(status=RunStatus.RUNNING, deadline_at__lte=now).order_by("deadline_at", "id")
+
+    def pause(self, run: WorkflowRun, now: Any) -> bool:
+        """Pause an open run whose lock is held; False if it is paused already, or has ended."""
+        return bool(self.filter(pk=run.pk, status__in=OPEN_RUN, paused_at__isnull=True).update(paused_at=now))
+
+    def resume(self, run: WorkflowRun) -> bool:
+        """Let a paused run whose lock is held go on; False if it is not paused."""
+        return bool(self.filter(pk=run.pk, paused_at__isnull=False).update(paused_at=None))
+
     def locked(self, run_id: uuid.UUID, *, skip_locked: bool = False) -> WorkflowRun | None:
         """Lock one run, with its plan and config; None if there is none (or, skipping, if it is locked)."""
         return lock_rows(self.filter(pk=run_id).select_related("data"), skip_locked=skip_locked).first()

@@ -66,11 +66,14 @@ class StageRunQuerySet(SuspendedRows):
             rows = rows.filter(queue__in=queues)
         return rows.order_by("rank_at", "id")
 
-    def startable(self, now: Any, queues: list[str] | None, workflows: list[str]) -> StageRunQuerySet:
-        """``due``, of unpaused running runs of the workflows that the asking worker knows."""
-        return self.due(now, queues).filter(
-            run__status=RunStatus.RUNNING, run__paused_at__isnull=True, run__workflow__in=workflows
-        )
+    def startable(
+        self, now: Any, queues: list[str] | None, workflows: list[str], *, paused: frozenset[str] = frozenset()
+    ) -> StageRunQuerySet:
+        """``due``, outside of ``paused`` queues, of unpaused running runs of ``workflows``."""
+        rows = self.due(now, queues if queues is None else [queue for queue in queues if queue not in paused])
+        if paused and queues is None:
+            rows = rows.exclude(queue__in=sorted(paused))
+        return rows.filter(run__status=RunStatus.RUNNING, run__paused_at__isnull=True, run__workflow__in=workflows)
 
     def orphaned(self, alive_after: Any) -> StageRunQuerySet:
         """Stages that run, or are checked, by workers whose lease was over at ``alive_after`` (or who left no row)."""

@@ -10,8 +10,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from workflow_engine.statuses import OPEN_STAGE, RunStatus, StageStatus, WaitKind
+from workflow_engine.statuses import OPEN_STAGE, PauseScope, RunStatus, StageStatus, WaitKind
 
+from .pauses import Pause
 from .runs import WorkflowRun
 from .stage_runs import StageRun
 from .suspended import error_text, suspended_in_words
@@ -20,22 +21,44 @@ from .workers import WorkerHeartbeat
 
 __all__ = ["error_text", "waiting_reason"]
 MOST_STAGES = 3
+LONGEST_REASON = 200
 
 
 def waiting_reason(run: WorkflowRun, now: datetime) -> str:
-    """Say what the run is doing or waiting for; an empty text once it has ended. At most three queries."""
+    """Say what the run is doing or waiting for; an empty text once it has ended. At most four queries."""
     if run.is_finished:
         return ""
     if run.paused_at is not None:
-        return _("Paused since %(time)s: nothing new starts until it is resumed.") % {"time": _time(run.paused_at)}
+        return _why_paused(run, run.paused_at)
+    pauses = list(Pause.objects.using(run._state.db).order_by("pk"))
+    if pause := next((pause for pause in pauses if pause.is_of(PauseScope.WORKFLOW, run.workflow)), None):
+        facts = {"workflow": run.workflow, "pause": _pause_text(pause.paused_at, pause.actor, pause.reason)}
+        return _("The workflow %(workflow)s is paused %(pause)s. Nothing new starts until it is resumed.") % facts
     if run.status == RunStatus.RUNNING:
-        return _why_running(run, now)
+        return _why_running(run, now, pauses)
     if run.due_at > now:
         return _("Not due before %(time)s.") % {"time": _time(run.due_at)}
     return _no_worker(_alive(run, now), run.workflow)
 
 
-def _why_running(run: WorkflowRun, now: datetime) -> str:
+def _why_paused(run: WorkflowRun, since: datetime) -> str:
+    told = run.events.filter(type="run.paused").order_by("-sequence").values_list("payload", flat=True).first() or {}
+    pause = _pause_text(since, told.get("actor"), told.get("reason"))
+    return _("Paused %(pause)s. Nothing new starts until it is resumed.") % {"pause": pause}
+
+
+def _pause_text(since: datetime, actor: str | None, reason: str | None) -> str:
+    """Return ``since … by …: reason``, on one line."""
+    text = _("since %(time)s") % {"time": _time(since)}
+    if actor:
+        text += " " + _("by %(actor)s") % {"actor": actor}
+    if reason:
+        line = " ".join(reason.split())
+        text += ": " + (line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…")
+    return text
+
+
+def _why_running(run: WorkflowRun, now: datetime, pauses: Sequence[Pause]) -> str:
     rows = StageRun.objects.using(run._state.db).current().filter(run=run, status__in=OPEN_STAGE).in_order()
     # Those that run come first: what happens now says more than what will.
     rows = rows.defer("config", "output", "metrics", "state")
@@ -44,7 +67,7 @@ def _why_running(run: WorkflowRun, now: datetime) -> str:
         return _("Between two groups: the orchestrator moves it on at its next tick.")
     alive = _alive(run, now)
     names = _names(run, {row.worker for row in found[:MOST_STAGES] if row.worker})
-    sentences = [_why_stage(row, run, now, alive, names) for row in found[:MOST_STAGES]]
+    sentences = [_why_stage(row, run, now, alive, names, pauses) for row in found[:MOST_STAGES]]
     rest = len(found) - MOST_STAGES
     if rest > 0:
         more = ngettext("%(count)d more stage is open.", "%(count)d more stages are open.", rest)
@@ -53,7 +76,12 @@ def _why_running(run: WorkflowRun, now: datetime) -> str:
 
 
 def _why_stage(
-    row: StageRun, run: WorkflowRun, now: datetime, alive: Sequence[WorkerHeartbeat], names: dict[uuid.UUID, str]
+    row: StageRun,
+    run: WorkflowRun,
+    now: datetime,
+    alive: Sequence[WorkerHeartbeat],
+    names: dict[uuid.UUID, str],
+    pauses: Sequence[Pause],
 ) -> str:
     facts: dict[str, Any] = {"stage": row.stage, "time": _time(row.due_at), "attempt": row.attempt}
     if row.status == StageStatus.RUNNING:
@@ -66,6 +94,13 @@ def _why_stage(
         return _("Running stage %(stage)s on worker %(worker)s (attempt %(attempt)d).") % {**facts, "worker": worker}
     if row.status == StageStatus.SUSPENDED:
         return _why_suspended(row, run, now, alive, names)
+    if pause := next((pause for pause in pauses if pause.is_of(PauseScope.QUEUE, row.queue)), None):
+        text = _pause_text(pause.paused_at, pause.actor, pause.reason)
+        return _("Stage %(stage)s waits: its queue %(queue)s is paused %(pause)s.") % {
+            **facts,
+            "queue": row.queue,
+            "pause": text,
+        }
     if row.due_at > now:
         if row.error:
             return _("Stage %(stage)s retries at %(time)s after %(error)s.") % {**facts, "error": error_text(row.error)}

@@ -14,6 +14,7 @@ from workflow_engine.definitions.registry import registered_workflows, registry_
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.hosts.wait import RunResult, result_of
 from workflow_engine.kernel import create_kernel
+from workflow_engine.kernel.commands import ExpireRuns
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.stage_runs import StageRunQuerySet
 from workflow_engine.statuses import FINISHED_RUN, StageStatus, WaitKind
@@ -29,7 +30,8 @@ def run_workflow(
 ) -> RunResult[Out]:
     """Create a run, drive it to its end in this thread, and return how it ended.
 
-    Works inside ``TestCase``. Its clock starts at the present and jumps over timers, checks' and retries' waits.
+    Works inside ``TestCase``. Its clock starts at the present and jumps over timers, checks' and retries' waits, and to
+    the run's deadline.
 
     Args:
         answers: name of a wait -> the answer that is given as soon as a stage waits for it. A wait that is not named
@@ -49,6 +51,7 @@ def run_workflow(
         run = create_run(workflow, input, **options)
         host = InlineHost(kernel)
         for _ in range(MAX_ROUNDS):
+            kernel.dispatch(ExpireRuns(run_id=run.pk))
             host.drain(run.pk)
             run = WorkflowRun.objects.using(ports.using).select_related("data").get(pk=run.pk)
             if run.status in FINISHED_RUN:
@@ -79,6 +82,7 @@ def _next_due(run: WorkflowRun) -> Any:
     times = [rows.aggregate(due=Min("due_at"))["due"], _suspended(run).aggregate(due=Min("wake_at"))["due"]]
     if run.started_at is None:
         times.append(run.due_at)
+    times.append(run.deadline_at)
     return min((time for time in times if time is not None), default=None)
 
 

@@ -11,8 +11,11 @@ from .beat import Beat, BeatResult
 from .cancel_run import CancelRun, CancelRunResult
 from .claim_pending_runs import ClaimPendingRuns, ClaimPendingRunsResult
 from .create_run import CreateRun, CreateRunResult
+from .expire_runs import ExpireRuns, ExpireRunsResult
 from .finish_checks import FinishChecks, FinishChecksResult
 from .finish_stages import FinishStages, FinishStagesResult
+from .pause_run import PauseRun, PauseRunResult
+from .pause_work import PauseWork, PauseWorkResult
 from .poll_suspended_stages import PollSuspendedStages, PollSuspendedStagesResult
 from .reap_stale_leases import ReapStaleLeases, ReapStaleLeasesResult
 from .reap_stuck_runs import ReapStuckRuns, ReapStuckRunsResult
@@ -20,6 +23,8 @@ from .reap_unknown import ReapUnknown, ReapUnknownResult
 from .release_stages import ReleaseStages, ReleaseStagesResult
 from .remember import Remember, RememberResult
 from .rerun_from import RerunFrom, RerunFromResult
+from .resume_run import ResumeRun, ResumeRunResult
+from .resume_work import ResumeWork, ResumeWorkResult
 from .start_stages import StartStages, StartStagesResult
 from .transition_run import TransitionRun, TransitionRunResult
 from .wake_suspended_stages import WakeSuspendedStages, WakeSuspendedStagesResult
@@ -41,12 +46,18 @@ __all__ = [
     "Command",
     "CreateRun",
     "CreateRunResult",
+    "ExpireRuns",
+    "ExpireRunsResult",
     "FinishChecks",
     "FinishChecksResult",
     "FinishStages",
     "FinishStagesResult",
     "Finished",
     "Outcome",
+    "PauseRun",
+    "PauseRunResult",
+    "PauseWork",
+    "PauseWorkResult",
     "PollSuspendedStages",
     "PollSuspendedStagesResult",
     "ReapStaleLeases",
@@ -61,6 +72,10 @@ __all__ = [
     "RememberResult",
     "RerunFrom",
     "RerunFromResult",
+    "ResumeRun",
+    "ResumeRunResult",
+    "ResumeWork",
+    "ResumeWorkResult",
     "StartStages",
     "StartStagesResult",
     "TransitionRun",

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from workflow_engine.errors import RunNotFound
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import stage_event
-from workflow_engine.kernel.events import RunCancelled, StageCancelled
-from workflow_engine.kernel.lapses import lapse_of, record
+from workflow_engine.kernel.ending import cancel_open_stages
+from workflow_engine.kernel.events import RunCancelled
 from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import RunData, StageRun
-from workflow_engine.statuses import OPEN_RUN, OPEN_STAGE, AttemptOutcome, RunStatus, StageStatus
+from workflow_engine.models import RunData
+from workflow_engine.statuses import OPEN_RUN, RunStatus
 
 from .base import Command, handles
 
@@ -53,11 +52,7 @@ def _cancel(work: UnitOfWork, command: CancelRun, causation_id: uuid.UUID) -> Ca
         # After a COMMIT whose answer was lost, the cancellation that stands may be this very one.
         mine = work.repeated and run.events.using(using).filter(causation_id=causation_id).exists()
         return CancelRunResult(cancelled=mine, status=run.status)
-    rows = list(StageRun.objects.using(using).filter(run=run, status__in=OPEN_STAGE).in_order())
-    StageRun.objects.using(using).cancel_open(run, work.now)
-    record(work, [lapse_of(work, row, AttemptOutcome.CANCELLED) for row in rows if row.status == StageStatus.RUNNING])
-    for row in rows:
-        work.emit(run, StageCancelled(**stage_event(row)))
+    cancel_open_stages(work, run)
     reason, actor = scrub(command.reason)[:2000], scrub(command.actor)[:150]
     if reason:
         RunData.objects.using(using).filter(pk=run.pk).update(cancel_reason=reason)

@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from django.db import Error, IntegrityError, InterfaceError, OperationalError
 
@@ -34,7 +35,7 @@ class ClaimPendingRunsResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimPendingRuns(Command[ClaimPendingRunsResult]):
-    """Claim due, unpaused runs of known workflows: by priority (a point is worth five minutes of age), then age.
+    """Claim due runs of known workflows, neither paused: by priority (a point is worth five minutes of age), then age.
 
     Args:
         run_id: claim only this run.
@@ -108,7 +109,7 @@ def _claim_together(work: UnitOfWork, command: ClaimPendingRuns, seen: list[uuid
     if command.starter is not None:
         most = min(most, command.starter.room)
     places = None if command.starter is None else Places(command.starter, work.ports)
-    known = work.ports.known_workflows() if command.workflows is None else list(command.workflows)
+    known = _takable(command, work.ports)
     if command.run_id is None:
         runs = work.lock_claimable(known, most)
     else:
@@ -120,10 +121,19 @@ def _claim_together(work: UnitOfWork, command: ClaimPendingRuns, seen: list[uuid
     return claims
 
 
+def _takable(command: ClaimPendingRuns, ports: Ports) -> list[str]:
+    takable = ports.takable_workflows()
+    if command.workflows is None:
+        return takable
+    return [workflow_id for workflow_id in command.workflows if workflow_id in takable]
+
+
 def _begin(work: UnitOfWork, run: WorkflowRun, places: Places | None, *, leftovers: bool = False) -> _Claim:
     if not plan_group(run, 1):
         return _refuse(work, run, "EMPTY_PLAN", "The run's plan has no stages.")
-    work.change_run(run, RunStatus.RUNNING, leaving=(RunStatus.PENDING,), started_at=work.now)
+    timeout = run.plan.get("timeout")
+    deadline = {} if timeout is None else {"deadline_at": work.now + timedelta(seconds=timeout)}
+    work.change_run(run, RunStatus.RUNNING, leaving=(RunStatus.PENDING,), started_at=work.now, **deadline)
     work.emit(run, RunStarted(workflow_id=run.workflow))
     reference = InputReference({"input": run.data.input})
     return _Claim(run.pk, open_group(work, run, 1, places, input=reference, leftovers=leftovers))
@@ -138,7 +148,7 @@ def _claim_alone(
     def step(work: UnitOfWork, leftovers: bool = False) -> _Claim:
         if (mine := _claimed_before(work, run_id, starter)) is not None:
             return mine
-        rows = WorkflowRun.objects.using(work.ports.using).claimable(work.now, work.ports.known_workflows())
+        rows = WorkflowRun.objects.using(work.ports.using).claimable(work.now, work.ports.takable_workflows())
         for run in work.lock_runs(rows.filter(pk=run_id).select_related("data")):
             claim = _begin(work, run, None if starter is None else Places(starter, ports), leftovers=leftovers)
             points.hit(points.CLAIM_IN_TX)

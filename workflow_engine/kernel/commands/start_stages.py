@@ -101,10 +101,12 @@ def _candidates(
 ) -> list[StageRun]:
     """Pick rows without a lock; the run's lock and the guarded update decide."""
     starter = command.starter
-    queues, known, now = starter.queues, ports.known_workflows(), ports.clock.db_now()
+    queues, known, now = starter.queues, ports.takable_workflows(), ports.clock.db_now()
+    paused = ports.pauses().queues
 
     def build() -> StageRunQuerySet:
-        rows = StageRun.objects.using(ports.using).startable(now, None if queues is None else list(queues), known)
+        wanted = None if queues is None else list(queues)
+        rows = StageRun.objects.using(ports.using).startable(now, wanted, known, paused=paused)
         if command.kind != "any":
             condition = loop_stages(ports)
             rows = rows.filter(condition) if command.kind == "loop" else rows.exclude(condition)
@@ -123,7 +125,7 @@ def _candidates(
         picked = list(build())
     else:
         on_loop = () if command.kind == "any" else tuple(sorted(ports.loop_stages().items()))
-        key = (queues, tuple(known), idle, command.suspects_only, command.kind, on_loop, slots)
+        key = (queues, paused, tuple(known), idle, command.suspects_only, command.kind, on_loop, slots)
         picked = StageRun.objects.using(ports.using).small(("startable", key), build)
     if idle and picked and picked[0].suspect:
         return picked[:1]
