@@ -23,6 +23,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "canceller": ("cancel_workflowrun",),
     "rerunner": ("rerun_workflowrun",),
     "answerer": ("answer_stagerun",),
+    "pauser": ("pause_workflowrun",),
     "reader": ("view_workflowrun", "view_payload"),
     "all": (
         "view_workflowrun",
@@ -30,6 +31,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         "cancel_workflowrun",
         "rerun_workflowrun",
         "answer_stagerun",
+        "pause_workflowrun",
         "view_payload",
     ),
 }

@@ -32,9 +32,11 @@ READ = {
     "canceller": 403,
     "rerunner": 403,
     "answerer": 403,
+    "pauser": 403,
     "reader": 200,
     "all": 200,
 }
+PAUSE = {name: 200 if name in ("pauser", "all") else 403 for name in READ}
 TABLE: dict[tuple[str, str], dict[str, int]] = {
     **{("get", address): READ for address in GETS},
     **{("head", address): READ for address in GETS},
@@ -46,6 +48,7 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         "canceller": 403,
         "rerunner": 403,
         "answerer": 403,
+        "pauser": 403,
         "reader": 403,
         "all": 201,
     },
@@ -57,6 +60,7 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         "canceller": 200,
         "rerunner": 403,
         "answerer": 403,
+        "pauser": 403,
         "reader": 403,
         "all": 200,
     },
@@ -69,6 +73,7 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         "canceller": 403,
         "rerunner": 409,
         "answerer": 403,
+        "pauser": 403,
         "reader": 403,
         "all": 409,
     },
@@ -81,15 +86,20 @@ TABLE: dict[tuple[str, str], dict[str, int]] = {
         "canceller": 403,
         "rerunner": 403,
         "answerer": 409,
+        "pauser": 403,
         "reader": 403,
         "all": 409,
     },
+    ("post", "runs/{run}/pause/"): PAUSE,
+    ("post", "runs/{run}/resume/"): PAUSE,
 }
 BODIES: dict[str, dict[str, Any]] = {
     "runs/": {"workflow_id": "delivery", "input": {}},
     "runs/{run}/cancel/": {},
     "runs/{run}/rerun/": {"stage_id": "pack-up"},
     "runs/{run}/stages/send/answer/": {"data": {}},
+    "runs/{run}/pause/": {},
+    "runs/{run}/resume/": {},
 }
 CASES = [
     (method, address, role, status) for (method, address), answers in TABLE.items() for role, status in answers.items()

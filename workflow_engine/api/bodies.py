@@ -108,6 +108,12 @@ class Answer(Body):
     item: Annotated[StrictInt, Field(ge=0, le=MOST_ITEMS)] | None = None
 
 
+class Pausing(Body):
+    """The body of ``POST runs/{id}/pause/`` and ``…/resume/``."""
+
+    reason: Annotated[StrictStr, Field(max_length=2000)] = ""
+
+
 def read_idempotency_key(header: str | None) -> str | None:
     """Return the key of the header ``Idempotency-Key``: a quoted string, quotes optional; None without a header.
 

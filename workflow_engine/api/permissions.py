@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 VIEW, ADD = "workflow_engine.view_workflowrun", "workflow_engine.add_workflowrun"
 CANCEL, RERUN = "workflow_engine.cancel_workflowrun", "workflow_engine.rerun_workflowrun"
-PAYLOAD = "workflow_engine.view_payload"
+PAUSE, PAYLOAD = "workflow_engine.pause_workflowrun", "workflow_engine.view_payload"
 
 ANSWER = "workflow_engine.answer_stagerun"
 

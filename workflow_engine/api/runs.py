@@ -140,6 +140,7 @@ def _check_values(body: NewRun) -> None:
 
 
 def check_values(values: dict[str, Any], check: Callable[[Any], None] = check_json) -> None:
+    """Raises ``InvalidBody`` for values that no database stores; ``values`` by the body's fields."""
     for name, value in values.items():
         try:
             check(value)

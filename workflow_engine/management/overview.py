@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.graphs.durations import spell
-from workflow_engine.models import StageRun, WorkerHeartbeat, WorkflowRun
+from workflow_engine.models import Pause, StageRun, WorkerHeartbeat, WorkflowRun
 from workflow_engine.statuses import OPEN_RUN, RunStatus, StageStatus, WaitKind
 
 from .looking import duration_of, run_as_json
@@ -32,6 +32,7 @@ class Overview:
     counts: dict[str, int]
     is_complete: bool
     workers: list[WorkerHeartbeat]
+    pauses: list[Pause]
     oldest_waiting: WorkflowRun | None
     # What suspended stages wait for, at most 10,000 in all.
     suspended: dict[str, int]
@@ -42,6 +43,7 @@ class Overview:
             "counts": self.counts,
             "counts_are_complete": self.is_complete,
             "workers": [_worker_as_json(worker) for worker in self.workers],
+            "pauses": [_pause_as_json(pause) for pause in self.pauses],
             "oldest_waiting": None if self.oldest_waiting is None else run_as_json(self.oldest_waiting),
             "suspended": self.suspended,
             "latest": [run_as_json(run) for run in self.latest],
@@ -66,6 +68,7 @@ def look_around(*, workflow: str | None, status: str | None, limit: int) -> Over
         counts={each.value: newest[each] for each in RunStatus},
         is_complete=is_complete,
         workers=list(WorkerHeartbeat.objects.using(ports.using).alive(ports.clock.db_now()).order_by("started_at")),
+        pauses=list(Pause.objects.using(ports.using).order_by("scope", "name")),
         oldest_waiting=waiting.order_by("id").first(),
         suspended=_suspended(ports.using, workflow),
         latest=list(listed.order_by("-id")[:limit]),
@@ -88,6 +91,7 @@ def overview_lines(overview: Overview) -> Iterator[str]:
     yield f"Runs: {counts or 'none'}{scope}"
     yield f"Workers: {len(overview.workers) or 'none alive'}"
     yield from (f"  {_worker_line(worker, overview.now)}" for worker in overview.workers)
+    yield from (f"Paused: {_pause_line(pause, overview.now)}" for pause in overview.pauses)
     if waiting := overview.oldest_waiting:
         yield f"Oldest waiting: {waiting.pk} ({waiting.workflow}), due for {spell(overview.now - waiting.due_at)}"
         if not overview.workers:
@@ -108,11 +112,27 @@ def _worker_line(worker: WorkerHeartbeat, now: datetime) -> str:
     return f"{worker.name}: {load}{queues}, last beat {spell(now - worker.beat_at)} ago"
 
 
+def _pause_line(pause: Pause, now: datetime) -> str:
+    who = f" by {pause.actor}" if pause.actor else ""
+    why = f": {' '.join(pause.reason.split())}" if pause.reason else ""
+    return f"{pause.scope} {pause.name}, {spell(max(timedelta(0), now - pause.paused_at))} ago{who}{why}"
+
+
 def _run_row(run: WorkflowRun) -> tuple[str, ...]:
     duration = duration_of(run)
     status = f"{run.status} (paused)" if run.paused_at and not run.is_finished else run.status
     took = "" if duration is None else spell(duration)
     return str(run.pk), run.workflow, status, moment(run.created_at), took
+
+
+def _pause_as_json(pause: Pause) -> dict[str, Any]:
+    return {
+        "scope": pause.scope,
+        "name": pause.name,
+        "paused_at": pause.paused_at,
+        "actor": pause.actor,
+        "reason": pause.reason,
+    }
 
 
 def _worker_as_json(worker: WorkerHeartbeat) -> dict[str, Any]:
