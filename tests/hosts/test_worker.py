@@ -261,6 +261,9 @@ def test_looking_for_work_costs_one_statement(known: Any) -> None:
     worker = Worker(get_kernel())
     worker.beat()
     taker: Taker = worker.taker
+    # Which pauses there are is read once a second, whatever is looked at.
+    worker.kernel.ports.pause_cache.forget()
+    worker.kernel.ports.pauses()
 
     with CaptureQueriesContext(connection) as captured:
         assert taker.take(worker._starter(), 0) == []

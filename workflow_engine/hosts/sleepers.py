@@ -82,7 +82,7 @@ class Sleepers:
         """Return (is a timer or deadline over, is a check due, seconds until the next of all); one statement."""
         ports = self._kernel.ports
         now, rows = ports.clock.db_now(), self._rows()
-        checks = rows.checkable(now, self._queues, ports.known_workflows())
+        checks = rows.checkable(now, self._queues, ports.takable_workflows(), paused=ports.pauses().queues)
         # A moment back: what fell due since the last look is not to be missed.
         coming = rows.suspended().filter(wake_at__gt=now - SINCE_LOOK, worker__isnull=True).order_by("wake_at")
         if ports.is_frozen:

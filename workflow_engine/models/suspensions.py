@@ -40,12 +40,22 @@ class SuspendedRows(models.QuerySet["StageRun"]):
         kinds = (WaitKind.TIMER, WaitKind.ANSWER)
         return self.suspended().filter(wait_kind__in=kinds, wake_at__lte=now).order_by("wake_at", "id")
 
-    def checkable(self, now: Any, queues: Sequence[str] | None, workflows: Sequence[str]) -> SuspendedRows:
-        """Suspended stages whose next completion check is due and that nobody checks, the longest waiting first."""
+    def checkable(
+        self,
+        now: Any,
+        queues: Sequence[str] | None,
+        workflows: Sequence[str],
+        *,
+        paused: frozenset[str] = frozenset(),
+    ) -> SuspendedRows:
+        """Suspended stages whose next completion check is due and that nobody checks, the longest waiting first;
+        none in ``paused`` queues."""
         rows = self.suspended().filter(wait_kind=WaitKind.POLL, wake_at__lte=now, worker__isnull=True)
         rows = rows.filter(run__status=RunStatus.RUNNING, run__paused_at__isnull=True, run__workflow__in=workflows)
         if queues is not None:
             rows = rows.filter(queue__in=queues)
+        if paused:
+            rows = rows.exclude(queue__in=sorted(paused))
         return rows.order_by("wake_at", "id")
 
     def lock_checks(self, due: SuspendedRows, most: int) -> list[StageRun]:

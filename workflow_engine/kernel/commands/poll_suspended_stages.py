@@ -54,7 +54,8 @@ def poll_suspended_stages(
 def _claim(work: UnitOfWork, command: PollSuspendedStages) -> list[ClaimedCheck]:
     ports = work.ports
     rows = StageRun.objects.using(ports.using)
-    due = rows.checkable(ports.clock.db_now(), command.queues, ports.known_workflows())
+    workflows, paused = ports.takable_workflows(), ports.pauses().queues
+    due = rows.checkable(ports.clock.db_now(), command.queues, workflows, paused=paused)
     if command.run_id is not None:
         due = due.filter(run=command.run_id)
     known = []
