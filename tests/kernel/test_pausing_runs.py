@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 
 from tests.invariants import check_all, events
 from tests.workflows import Number, chain, fan
@@ -196,6 +199,11 @@ def test_async_code_pauses_too() -> None:
     run = create_run("chain", {"value": 1})
 
     async def pause_and_resume() -> tuple[bool, bool, bool]:
-        return await apause_run(run), await aresume_run(run), await aresume_run(run)
+        # One thread, whose connection is closed at the end: the loop's threads end with it.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        try:
+            return await apause_run(run), await aresume_run(run), await aresume_run(run)
+        finally:
+            await sync_to_async(connections.close_all, thread_sensitive=False)()
 
     assert asyncio.run(pause_and_resume()) == (True, True, False)
