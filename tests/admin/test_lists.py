@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.admin.conftest import ATTACK, list_url, page_url
 from workflow_engine.admin.base import CappedPaginator, ReadOnlyAdmin
 from workflow_engine.kernel import Kernel
+from workflow_engine.kernel.commands import PauseWork
 from workflow_engine.kernel.commands.beat import Beat, WorkerFacts
 from workflow_engine.models import RunData, StageMemo, WorkerHeartbeat, WorkflowLog, WorkflowRun
 from workflow_engine.testing import FakeClock
@@ -32,6 +33,7 @@ MODELS = [
     "outboxevent",
     "idempotencykey",
     "workerheartbeat",
+    "pause",
 ]
 
 
@@ -42,6 +44,7 @@ def full(make_run: Any, kernel: Any) -> WorkflowRun:
         id=uuid.uuid4(), name="w1", host="h", pid=1, version="1", slots=4, workflows=("notes",), queues=("mail",)
     )
     kernel.dispatch(Beat(worker=facts, running={}))
+    kernel.dispatch(PauseWork(scope="queue", name="other", reason=f"reason {ATTACK}", actor="ada"))
     run: WorkflowRun = make_run(options={"idempotency_key": "k", "annotations": {"by": ATTACK}})
     _remember(run)
     return run

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.workflows import chain, fan
-from workflow_engine import cancel_run, create_run
+from workflow_engine import cancel_run, create_run, pause_queue, pause_run, pause_workflow
 from workflow_engine.definitions import Retry, StageContext, define_workflow, stage
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.kernel import Kernel
@@ -35,6 +35,34 @@ def test_a_run_may_be_paused(run: WorkflowRun, clock: FakeClock) -> None:
 
     assert waiting_reason(run, clock.now()) == (
         "Paused since 2026-01-01 12:00:00 UTC. Nothing new starts until it is resumed."
+    )
+
+
+def test_whoever_paused_a_run_is_named_with_the_reason(run: WorkflowRun, clock: FakeClock) -> None:
+    pause_run(run, reason="wait for\nthe auditor", actor="ada")
+    run.refresh_from_db()
+
+    assert waiting_reason(run, clock.now()) == (
+        "Paused since 2026-01-01 12:00:00 UTC by ada: wait for the auditor. Nothing new starts until it is resumed."
+    )
+
+
+def test_its_workflow_may_be_paused(run: WorkflowRun, clock: FakeClock) -> None:
+    pause_workflow("chain", reason="a bad release", actor="ada")
+
+    assert waiting_reason(run, clock.now()) == (
+        "The workflow chain is paused since 2026-01-01 12:00:00 UTC by ada: a bad release. "
+        "Nothing new starts until it is resumed."
+    )
+
+
+def test_a_stage_s_queue_may_be_paused(run: WorkflowRun, kernel: Kernel, clock: FakeClock) -> None:
+    kernel.dispatch(ClaimPendingRuns())
+    pause_queue("workflows")
+    run.refresh_from_db()
+
+    assert waiting_reason(run, clock.now()) == (
+        "Stage add-1 waits: its queue workflows is paused since 2026-01-01 12:00:00 UTC."
     )
 
 

@@ -7,6 +7,7 @@ from .idempotency import IdempotencyKeyAdmin
 from .logs import WorkflowLogAdmin
 from .memos import StageMemoAdmin
 from .outbox import OutboxEventAdmin
+from .pausing import PauseAdmin
 from .runs import WorkflowRunAdmin
 from .stage_runs import StageRunAdmin
 from .workers import WorkerHeartbeatAdmin
@@ -14,6 +15,7 @@ from .workers import WorkerHeartbeatAdmin
 __all__ = [
     "IdempotencyKeyAdmin",
     "OutboxEventAdmin",
+    "PauseAdmin",
     "StageAttemptAdmin",
     "StageMemoAdmin",
     "StageRunAdmin",

@@ -18,6 +18,9 @@ from django.utils.translation import gettext_lazy as _
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.conf import get_setting
 
+# Rows that one action changes.
+MOST_AT_ONCE = 1_000
+
 
 class CappedPaginator(Paginator):
     """Counts up to 10,000 rows: nobody turns to page 1,000, and counting millions takes seconds."""

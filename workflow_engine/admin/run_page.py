@@ -116,6 +116,7 @@ def _facts(run: WorkflowRun, now: datetime) -> list[tuple[str, Any]]:
         (_("Created"), run.created_at),
         (_("Due"), run.due_at if run.due_at > run.created_at else None),
         (_("Started"), run.started_at),
+        (_("Deadline"), None if run.is_finished else run.deadline_at),
         (_("Finished"), run.finished_at),
         (_("Duration"), span(run.started_at, run.finished_at or now) if run.started_at else ""),
         (_("Total cost"), f"{run.total_cost:,.10g}" if run.total_cost else ""),

@@ -1,4 +1,4 @@
-"""Runs: the list, the page of one run, and what can be done: cancel a run, rerun it, answer its stages."""
+"""Runs: the list, the page of one run, and what can be done: cancel, pause, resume or rerun it, answer its stages."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ from workflow_engine.statuses import DONE_STAGE, FINISHED_STAGE
 
 from . import columns
 from .answering import AnsweringAdmin
-from .base import ReadOnlyAdmin, ReadOnlyChangeList, may_see_payloads, now
+from .base import MOST_AT_ONCE, ReadOnlyAdmin, ReadOnlyChangeList, may_see_payloads, now
 from .columns import MISSING, bar, chip, run_link, span
 from .filters import CreatedFilter, WorkflowFilter
+from .pausing import Pausing
 from .reruns import Rerunning
 from .run_page import run_page
-
-MOST_AT_ONCE = 1_000
 
 
 class RunChangeList(ReadOnlyChangeList):
@@ -51,7 +50,7 @@ class RunChangeList(ReadOnlyChangeList):
 
 
 @admin.register(WorkflowRun)
-class WorkflowRunAdmin(AnsweringAdmin, Rerunning, ReadOnlyAdmin):
+class WorkflowRunAdmin(AnsweringAdmin, Pausing, Rerunning, ReadOnlyAdmin):
     list_display = ("short_id", "workflow", "state", "progress", "current_stage", "priority", "age", "duration")
     list_display_links = None
     list_filter = ("status", CreatedFilter, WorkflowFilter)
@@ -61,7 +60,7 @@ class WorkflowRunAdmin(AnsweringAdmin, Rerunning, ReadOnlyAdmin):
     # The plan stays: the bar of progress needs it.
     unread = ("error", "data__input", "data__config", "data__metadata", "data__cancel_reason")
     fields = ("workflow",)
-    actions = ("cancel",)
+    actions = ("cancel", "pause", "resume")
     change_form_template = "workflow_engine/admin/run.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -112,6 +111,7 @@ class WorkflowRunAdmin(AnsweringAdmin, Rerunning, ReadOnlyAdmin):
             bound=context.get("bound", {}),
         )
         may_cancel = self.has_cancel_permission(request) and not run.is_finished
+        context["may_pause"] = self.has_pause_permission(request) and not run.is_finished
         context.update(title=page["name"], subtitle=None, page=page, may_cancel=may_cancel)
         context["rerunnable"] = self.stages_to_rerun(request, run)
         return super().render_change_form(request, context, *args, **kwargs)

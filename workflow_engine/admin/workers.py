@@ -15,7 +15,7 @@ from .columns import age, bar, chip
 
 @admin.register(WorkerHeartbeat)
 class WorkerHeartbeatAdmin(ReadOnlyAdmin):
-    list_display = ("name", "state", "busy", "host", "pid", "version", "last_beat", "started_at")
+    list_display = ("name", "state", "busy", "zombies", "host", "pid", "version", "last_beat", "started_at")
     ordering = ("-lease_until", "-pk")
     search_fields = ("id",)
     unread = ("workflows",)
