@@ -24,6 +24,7 @@ CONTENTS = {
         "how-to/retries-and-timeouts",
         "how-to/effects",
         "how-to/approvals",
+        "how-to/pause",
         "how-to/large-data",
         "how-to/run-workers",
         "how-to/deploy",

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from tests.faults.processes import stop, worker_process
 from tests.faults.test_crash_matrix_of_waits import WAIT_POINTS
 from tests.faults.workflows import crashing, expected
 from tests.invariants import check_all
 from tests.waiting import until
-from workflow_engine import cancel_run, create_run, rerun_from
+from workflow_engine import cancel_run, create_run, pause_queue, pause_run, rerun_from, resume_queue, resume_run
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.kernel import points
-from workflow_engine.models import StageAttempt, StageRun, WorkflowArtifact, WorkflowLog, WorkflowRun
+from workflow_engine.kernel.commands import ClaimPendingRuns, ExpireRuns
+from workflow_engine.models import Pause, StageAttempt, StageRun, WorkflowArtifact, WorkflowLog, WorkflowRun
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -171,6 +174,54 @@ def test_a_rerun_that_dies_before_its_commit_has_not_happened_and_after_it_has()
         assert rerun_from(run, crashing.stage_ids[0], idempotency_key="again").generation == 1
 
 
+@pytest.mark.parametrize("change", [pause_run, resume_run])
+def test_a_pause_that_dies_in_its_transaction_has_not_happened(change: Callable[..., bool]) -> None:
+    with registry_override(crashing):
+        run = create_run(crashing, "input")
+        if change is resume_run:
+            pause_run(run)
+        crash(points.PAUSE_IN_TX, lambda: change(run))
+
+    run.refresh_from_db()
+    assert (run.paused_at is None) == (change is pause_run)
+    check_all()
+
+
+def test_a_pause_of_a_queue_that_dies_in_its_transaction_has_not_happened() -> None:
+    crash(points.PAUSE_IN_TX, lambda: pause_queue("mail"))
+    assert not Pause.objects.exists()
+
+    pause_queue("mail")
+    crash(points.PAUSE_IN_TX, lambda: resume_queue("mail"))
+
+    assert Pause.objects.get().name == "mail"
+    assert get_kernel().ports.pauses().queues == {"mail"}
+
+
+def test_whoever_dies_while_a_run_is_failed_by_its_deadline_leaves_it_to_the_next() -> None:
+    with registry_override(crashing):
+        run = create_run(crashing, "input")
+        get_kernel().dispatch(ClaimPendingRuns())
+        WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=timezone.now())
+        crash(points.EXPIRE_IN_TX, lambda: get_kernel().dispatch(ExpireRuns()))
+        run.refresh_from_db()
+        assert run.status == "RUNNING"
+
+        assert get_kernel().dispatch(ExpireRuns()).expired == (run.pk,)
+
+    check_all()
+
+
+def crash(point: str, act: Callable[[], object]) -> None:
+    """Let ``act`` die at its first pass of ``point``."""
+    hook = points.install(points.hook_from(f"{point}:1:raise"))
+    try:
+        with pytest.raises(points.Crash):
+            act()
+    finally:
+        points.install(hook)
+
+
 def test_every_crash_point_is_in_the_matrix() -> None:
     covered = {
         *WORKER_POINTS,
@@ -179,6 +230,8 @@ def test_every_crash_point_is_in_the_matrix() -> None:
         points.CREATE_IN_TX,
         points.CREATE_AFTER,
         points.CANCEL_IN_TX,
+        points.PAUSE_IN_TX,
+        points.EXPIRE_IN_TX,
         points.RELEASE_IN_TX,
         *WAIT_POINTS,
         points.ANSWER_IN_TX,

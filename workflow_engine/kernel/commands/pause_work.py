@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.db import IntegrityError, transaction
 
 from workflow_engine.errors import FieldError, InvalidInput, WorkflowNotFound
+from workflow_engine.kernel import points
 from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
@@ -82,4 +83,5 @@ def _pause(work: UnitOfWork, command: PauseWork) -> bool:
     except IntegrityError:
         return False
     transaction.on_commit(work.ports.pause_cache.forget, using=using, robust=True)
+    points.hit(points.PAUSE_IN_TX)
     return True

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from workflow_engine.errors import WorkflowNotFound
+from workflow_engine.kernel import points
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.kernel.waiting import waiting_queues
@@ -67,4 +68,5 @@ def _resume(work: UnitOfWork, command: ResumeWork) -> bool:
         queues = waiting_queues(work.ports, workflows=[command.name])
     for queue in queues:
         work.ring_queue(queue)
+    points.hit(points.PAUSE_IN_TX)
     return True

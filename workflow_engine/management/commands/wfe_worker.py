@@ -30,7 +30,8 @@ class Command(EngineCommand):
         "what still runs is given back to other workers."
     )
     exit_codes = {
-        COMPLETED: "stopped in good order (after a signal, --burst, --max-jobs or --max-rss-mb)",
+        COMPLETED: "stopped in good order (after a signal, --burst, --max-jobs or --max-rss-mb, or because too many "
+        "threads hang)",
         FAILED: "with --processes: a worker process did not stop in good order; or that one's code, the highest",
         USAGE: "the arguments are wrong",
         UNAVAILABLE: "the database refused to work; one that is away is waited for instead",
