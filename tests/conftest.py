@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 
 from tests.backends.databases import run_id
-from workflow_engine.bootstrap import use_kernel
+from workflow_engine.bootstrap import get_kernel, use_kernel
 from workflow_engine.definitions import Workflow
 from workflow_engine.definitions.registry import register, registry_override
 from workflow_engine.hosts.inline import InlineHost
@@ -43,6 +43,13 @@ def kernel(clock: FakeClock, db: None) -> Iterator[Kernel]:
 def host(kernel: Kernel) -> InlineHost:
     """Return a host that runs what is due in the test's own thread."""
     return InlineHost(kernel)
+
+
+@pytest.fixture
+def unpaused() -> Iterator[None]:
+    """Let the process's own kernel forget the pauses of this test, whose rows are deleted behind its back."""
+    yield
+    get_kernel().ports.pause_cache.forget()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from workflow_engine.kernel.started import StartedStage
 from workflow_engine.models import Pause, StageRun, WorkflowRun
 from workflow_engine.models.payloads import inline
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("unpaused")]
 ROUNDS = 60
 ERROR = StageError("STAGE_FAILED", "Broken", "no", "")
 

@@ -187,6 +187,7 @@ def test_a_pause_that_dies_in_its_transaction_has_not_happened(change: Callable[
     check_all()
 
 
+@pytest.mark.usefixtures("unpaused")
 def test_a_pause_of_a_queue_that_dies_in_its_transaction_has_not_happened() -> None:
     crash(points.PAUSE_IN_TX, lambda: pause_queue("mail"))
     assert not Pause.objects.exists()

@@ -27,7 +27,7 @@ from workflow_engine.hosts.worker import Worker
 from workflow_engine.kernel.commands import ClaimPendingRuns
 from workflow_engine.models import Pause, WorkflowRun
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("unpaused")]
 
 
 def started(run: WorkflowRun) -> int:
