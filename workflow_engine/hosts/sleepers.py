@@ -12,7 +12,7 @@ from django.db.models import DateTimeField, Exists, ExpressionWrapper, Subquery
 
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import WakeSuspendedStages
-from workflow_engine.models import StageRun, WorkerHeartbeat
+from workflow_engine.models import Pause, StageRun, WorkerHeartbeat
 from workflow_engine.models.suspensions import SuspendedRows
 
 from .lane import CheckLane
@@ -82,7 +82,8 @@ class Sleepers:
         """Return (is a timer or deadline over, is a check due, seconds until the next of all); one statement."""
         ports = self._kernel.ports
         now, rows = ports.clock.db_now(), self._rows()
-        checks = rows.checkable(now, self._queues, ports.takable_workflows(), paused=ports.pauses().queues)
+        pauses = ports.glance_at_pauses()
+        checks = rows.checkable(now, self._queues, ports.takable_workflows(pauses), paused=pauses.queues)
         # A moment back: what fell due since the last look is not to be missed.
         coming = rows.suspended().filter(wake_at__gt=now - SINCE_LOOK, worker__isnull=True).order_by("wake_at")
         if ports.is_frozen:
@@ -96,13 +97,16 @@ class Sleepers:
                 Exists(checks),
                 Subquery(coming.values("wake_at")[:1]),
                 ExpressionWrapper(now, DateTimeField()),
+                Exists(Pause.objects.using(ports.using).all()),
             )
             .first()
         )
         if found is None:
             # Our own row is gone (pruned, or not written yet): the next beat writes it anew.
             return rows.waking(now).exists(), checks.exists(), AGAIN_SECONDS
-        waking, due, first, read_at = found
+        waking, due, first, read_at, any_paused = found
+        if not ports.confirm_pauses(pauses, any_paused):
+            return self._look()
         return waking, due, None if first is None else max(0.02, (first - read_at).total_seconds())
 
     def _rows(self) -> Any:

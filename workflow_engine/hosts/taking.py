@@ -19,7 +19,7 @@ from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import ClaimPendingRuns, StartStages
 from workflow_engine.kernel.commands.start_stages import loop_stages
 from workflow_engine.kernel.started import StartedStage
-from workflow_engine.models import StageRun, WorkerHeartbeat, WorkflowRun
+from workflow_engine.models import Pause, StageRun, WorkerHeartbeat, WorkflowRun
 from workflow_engine.models.compiled import rows_of
 from workflow_engine.models.runs import WorkflowRunQuerySet
 from workflow_engine.models.stage_runs import StageRunQuerySet
@@ -158,7 +158,8 @@ class Taker:
     def _look(self, room: _Room) -> tuple[Any, Any, Any]:
         """Return (rank of the first due stage, rank of the first pending run, is a suspect due); one statement."""
         ports = self._kernel.ports
-        known, queues, paused = ports.takable_workflows(), room.starter.queues, ports.pauses().queues
+        pauses, queues = ports.glance_at_pauses(), room.starter.queues
+        known, paused = ports.takable_workflows(pauses), pauses.queues
 
         def build() -> QuerySet[Any]:
             stages, runs = self._due(room, known, paused)
@@ -166,12 +167,16 @@ class Taker:
                 Subquery(stages.filter(suspect=False).values("rank_at")[:1]),
                 Subquery(runs.values("rank_at")[:1]),
                 Exists(stages.filter(suspect=True)),
+                Exists(Pause.objects.using(ports.using).all()),
             )
 
         on_loop = () if room.kind == "any" else tuple(sorted(ports.loop_stages().items()))
         found = self._rows(("look", self._run_id is None, queues, paused, tuple(known), room.kind, on_loop), build)
-        # Our own row is gone (pruned, or restored from a backup): look at everything; the next beat writes it anew.
-        return tuple(found[0]) if found else (ports.clock.now(), ports.clock.now(), False)
+        if not found:
+            # Our own row is gone (pruned, or restored from a backup): look at everything; the next beat writes it anew.
+            return ports.clock.now(), ports.clock.now(), False
+        *seen, any_paused = found[0]
+        return tuple(seen) if ports.confirm_pauses(pauses, any_paused) else self._look(room)
 
     def next_due_in(self) -> float | None:
         """Return in how many seconds something that waits for its time will be due; None: nothing does."""

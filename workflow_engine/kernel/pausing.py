@@ -45,6 +45,24 @@ class PauseCache:
                 self._pauses, self._until = found, now + KEPT_SECONDS
         return found
 
+    def glance(self, using: str, *, fresh: bool = False) -> Pauses:
+        """Return the pauses for a statement that itself sees whether anything is paused: "nothing" may be old."""
+        nothing = self._until and not self._pauses
+        return self._pauses if nothing and not fresh else self.read(using, fresh=fresh)
+
+    def confirm(self, glanced: Pauses, any_paused: bool) -> bool:
+        """Take into account what that statement has seen; False: it went by pauses that are out of date.
+
+        So a worker that looks for work all the time need not ask for pauses besides.
+        """
+        with self._lock:
+            if any_paused and not glanced:
+                self._until = 0.0
+                return False
+            if not any_paused and not self._pauses and self._until:
+                self._until = time.monotonic() + KEPT_SECONDS
+            return True
+
     def forget(self) -> None:
         """Read again next time: a pause was made or ended here; a reading under way may not have seen it."""
         with self._lock:

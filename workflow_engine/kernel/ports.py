@@ -177,9 +177,17 @@ class Ports:
         """Return which workflows and queues are paused, as they were less than a second ago."""
         return self.pause_cache.read(self.using, fresh=self.is_frozen)
 
-    def takable_workflows(self) -> list[str]:
+    def glance_at_pauses(self) -> Pauses:
+        """``pauses`` for a statement that also asks whether there are any; its answer goes to ``confirm_pauses``."""
+        return self.pause_cache.glance(self.using, fresh=self.is_frozen)
+
+    def confirm_pauses(self, glanced: Pauses, any_paused: bool) -> bool:
+        """Return False if the statement went by pauses that are out of date: then it is to be asked again."""
+        return self.pause_cache.confirm(glanced, any_paused)
+
+    def takable_workflows(self, pauses: Pauses | None = None) -> list[str]:
         """Return the known workflows of which something may start now."""
-        paused = self.pauses().workflows
+        paused = (self.pauses() if pauses is None else pauses).workflows
         return [workflow_id for workflow_id in self.known_workflows() if workflow_id not in paused]
 
     def loop_stages(self) -> dict[str, tuple[str, ...]]:
