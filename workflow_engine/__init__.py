@@ -6,27 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bootstrap import (
-        aannotate_run,
-        aanswer_stage,
-        acancel_run,
-        acreate_run,
-        annotate_run,
-        answer_stage,
-        apause_run,
-        arerun_from,
-        aresume_run,
-        cancel_run,
-        create_run,
-        pause_queue,
-        pause_run,
-        pause_workflow,
-        plan_rerun,
-        rerun_from,
-        resume_queue,
-        resume_run,
-        resume_workflow,
-    )
     from .definitions import (
         AnnotationKey,
         Approval,
@@ -50,6 +29,29 @@ if TYPE_CHECKING:
         stage,
     )
     from .hosts.wait import RunResult, run_and_wait
+    from .pausing import (
+        apause_run,
+        aresume_run,
+        pause_queue,
+        pause_run,
+        pause_workflow,
+        resume_queue,
+        resume_run,
+        resume_workflow,
+    )
+    from .running import (
+        aannotate_run,
+        aanswer_stage,
+        acancel_run,
+        acreate_run,
+        annotate_run,
+        answer_stage,
+        arerun_from,
+        cancel_run,
+        create_run,
+        plan_rerun,
+        rerun_from,
+    )
 
 # Django imports this package before its apps are ready, so models must not load with it.
 _HOMES = {
@@ -58,10 +60,12 @@ _HOMES = {
         "RunCancelledError Stage StageContext Trigger Wait Workflow define_workflow get_workflow register "
         "registered_workflows stage"
     ),
-    "workflow_engine.bootstrap": (
-        "aannotate_run aanswer_stage acancel_run acreate_run annotate_run answer_stage apause_run arerun_from "
-        "aresume_run cancel_run create_run pause_queue pause_run pause_workflow plan_rerun rerun_from resume_queue "
-        "resume_run resume_workflow"
+    "workflow_engine.running": (
+        "aannotate_run aanswer_stage acancel_run acreate_run annotate_run answer_stage arerun_from cancel_run "
+        "create_run plan_rerun rerun_from"
+    ),
+    "workflow_engine.pausing": (
+        "apause_run aresume_run pause_queue pause_run pause_workflow resume_queue resume_run resume_workflow"
     ),
     "workflow_engine.hosts.wait": "RunResult run_and_wait",
 }

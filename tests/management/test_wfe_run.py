@@ -16,9 +16,9 @@ from django.db import transaction
 from tests.management.calling import call
 from tests.workflows import Broken, Number, chain, failing, fan
 from workflow_engine import cancel_run
-from workflow_engine.bootstrap import run_id_of
 from workflow_engine.definitions import Retry, StageContext, Workflow, define_workflow, stage
 from workflow_engine.models import WorkflowRun
+from workflow_engine.running import run_id_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Know = Callable[..., Any]

@@ -14,7 +14,6 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from workflow_engine.bootstrap import answer_stage
 from workflow_engine.conf import get_setting
 from workflow_engine.definitions import Wait, get_workflow
 from workflow_engine.errors import (
@@ -29,6 +28,7 @@ from workflow_engine.errors import (
 )
 from workflow_engine.graphs.durations import spell
 from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.running import answer_stage
 from workflow_engine.statuses import StageStatus, WaitKind
 
 from .answer_form import AnswerForm

@@ -15,10 +15,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from workflow_engine.bootstrap import actor_name, get_kernel, pause_run, resume_run
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.errors import InvalidInput, RunNotFound, WorkflowNotFound
 from workflow_engine.kernel.commands import PauseWork, ResumeWork
 from workflow_engine.models import Pause, WorkflowRun
+from workflow_engine.pausing import pause_run, resume_run
+from workflow_engine.running import actor_name
 
 from .base import MOST_AT_ONCE, ReadOnlyAdmin, now
 from .columns import age

@@ -13,10 +13,11 @@ from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from workflow_engine.bootstrap import get_kernel, rerun_from
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.errors import RunNotFound, WorkflowEngineError
 from workflow_engine.kernel.reruns import PlannedStage, current_rows, preview, read_run, rerunnable, standing
 from workflow_engine.models import WorkflowRun
+from workflow_engine.running import rerun_from
 
 from .columns import MISSING, chip
 

@@ -17,10 +17,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
-from workflow_engine.bootstrap import cancel_run
 from workflow_engine.conf import get_setting
 from workflow_engine.errors import RunNotFound
 from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.running import cancel_run
 from workflow_engine.statuses import DONE_STAGE, FINISHED_STAGE
 
 from . import columns

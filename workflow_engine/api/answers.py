@@ -7,9 +7,10 @@ import uuid
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from workflow_engine.bootstrap import actor_name, get_kernel
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.errors import InvalidInput
 from workflow_engine.kernel.commands import AnswerStage
+from workflow_engine.running import actor_name
 
 from .base import EngineView
 from .bodies import Answer, read_idempotency_key

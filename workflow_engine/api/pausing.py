@@ -8,8 +8,9 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from workflow_engine.bootstrap import actor_name, get_kernel
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.kernel.commands import PauseRun, ResumeRun
+from workflow_engine.running import actor_name
 
 from .base import EngineView
 from .bodies import Pausing

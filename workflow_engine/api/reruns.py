@@ -9,10 +9,11 @@ from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from workflow_engine.bootstrap import actor_name, get_kernel
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.errors import FieldError, InvalidConfig, StageNotFound
 from workflow_engine.kernel.commands import RerunFrom
 from workflow_engine.kernel.reruns import preview
+from workflow_engine.running import actor_name
 
 from .base import EngineView
 from .bodies import Rerun, read_idempotency_key

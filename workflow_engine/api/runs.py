@@ -9,7 +9,7 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from workflow_engine.bootstrap import actor_name, create_run, get_kernel
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.conf import get_setting
 from workflow_engine.definitions.stages import MAX_ID_LENGTH
 from workflow_engine.errors import (
@@ -25,6 +25,7 @@ from workflow_engine.kernel.payloads import check_column, check_json
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.runs import WorkflowRunQuerySet
 from workflow_engine.models.waiting import waiting_reason
+from workflow_engine.running import actor_name, create_run
 from workflow_engine.statuses import RunStatus
 
 from .base import EngineView

@@ -15,12 +15,13 @@ from typing import Any, Generic, cast
 
 from django.db import InterfaceError, OperationalError, connections
 
-from workflow_engine.bootstrap import create_run, get_kernel
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions import Workflow
 from workflow_engine.definitions.context import In, Out
 from workflow_engine.definitions.registry import get_workflow
 from workflow_engine.errors import InvalidTransition, WaitTimeout
 from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.running import create_run
 from workflow_engine.statuses import RunStatus
 
 from .options import WorkerOptions

@@ -8,19 +8,18 @@ import time
 import uuid
 from dataclasses import replace
 
-from django.db import Error, connections
+from django.db import connections
 
 from workflow_engine.conf import get_setting
-from workflow_engine.errors import WorkflowEngineError
 from workflow_engine.executors.held import Held, HeldStages, Lease
 from workflow_engine.executors.recorder import Recorder, RecorderThread
 from workflow_engine.executors.tidying import tidy_connections
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
-from workflow_engine.kernel.commands import Beat, ReleaseStages
 from workflow_engine.kernel.pausing import KEPT_SECONDS
 from workflow_engine.kernel.ports import Message
 
+from .beating import Beating
 from .deadlines import Deadlines
 from .lane import CheckLane
 from .loops import Loop
@@ -84,8 +83,10 @@ class Worker:
             run_id=self.options.run_id,
         )
         self._sleep_loop = Loop("sleepers", self._look_after_suspended, get_setting("TICK_SECONDS"))
+        self._beating = Beating(
+            kernel, self.facts, self.held, self.lane, self.lease, lose=self._lose, zombies=lambda: self.zombies
+        )
         self._stopping, self._hurry = threading.Event(), threading.Event()
-        self._unknown: dict[uuid.UUID, int] = {}
         self._poll: float = get_setting("POLL_SECONDS")
         self._backlog = False
         # The main loop rests although all slots are taken: it waits for work for the event loop.
@@ -99,7 +100,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until told to stop (or, in a burst, until nothing is left); return how many attempts ended here."""
-        self._wait_for_database()
+        self._beating.wait_for_database(self._stopping)
         # One more than there are slots: the thread that finishes what others have run takes nobody's place.
         self._pool = pool = ThreadPool(self.slots + 1)
         self.runner.use(pool)
@@ -122,7 +123,7 @@ class Worker:
             writer.stop()
             if self.options.attach:
                 self.kernel.ports.transport.detach()
-            self._say_goodbye()
+            self._beating.say_goodbye()
             connections.close_all()
             logger.info("worker stopped worker=%s finished=%s", self.id, self.runner.finished)
         return self.runner.finished
@@ -145,29 +146,8 @@ class Worker:
         return (self._pool.zombies if self._pool else 0) + self.runner.zombies + self.lane.zombies
 
     def beat(self) -> None:
-        """Renew the lease; let go of what the database says is not ours, give back what we do not know."""
-        sent_at = time.monotonic()
-        checking = self.lane.held.tokens()
-        running = {**checking, **self.held.tokens()}
-        beat = Beat(worker=self.facts, running=running, zombies=self.zombies, checking=len(checking))
-        result = self.kernel.dispatch(beat)
-        was_over = self.lease.is_over
-        self.lease.renewed(sent_at)
-        if was_over:
-            self.kernel.ports.transport.push([])
-        for pk in result.lost:
-            held = self.held.get(pk, running[pk])
-            if held is not None:
-                self._lose(held)
-            self.lane.lose(pk, running[pk])
-        # Twice in a row: an attempt that is just being started is not known here yet.
-        known = {**self.lane.held.tokens(), **self.held.tokens()}
-        forgotten = {pk: token for pk, token in result.unknown.items() if known.get(pk) != token}
-        stray = {pk: token for pk, token in forgotten.items() if self._unknown.get(pk) == token}
-        self._unknown = forgotten
-        if stray:
-            logger.warning("giving back stages that do not run here worker=%s count=%s", self.id, len(stray))
-            self.kernel.dispatch(ReleaseStages(worker_id=self.id, tokens=stray, skip_locked=True))
+        """Renew the lease now."""
+        self._beating.beat()
 
     def _loops(self) -> list[Loop]:
         limits = self.kernel.ports.limits
@@ -370,36 +350,4 @@ class Worker:
         while (len(self.held) or len(self.lane.held)) and time.monotonic() < end and not self._hurry.is_set():
             (self.held if len(self.held) else self.lane.held).wait_empty(timeout=0.1)
         self.lane.stop(0)
-        try:
-            # What the database says, not what is held: a finish under way may have started the next stage, and a take
-            # that failed half-way has started some too. Again until nothing is left: each round settles such a finish.
-            for _ in range(10):
-                for held in self.held.all():
-                    self._lose(held)
-                tokens = self.kernel.dispatch(Beat(worker=self.facts, running={})).unknown
-                if not tokens:
-                    break
-                released = self.kernel.dispatch(ReleaseStages(worker_id=self.id, tokens=tokens)).released
-                logger.info("stages released unfinished worker=%s count=%s", self.id, len(released))
-        except (WorkflowEngineError, Error) as error:
-            logger.warning("stages not released, their lease will end worker=%s error=%s", self.id, error)
-
-    def _say_goodbye(self) -> None:
-        try:
-            self.kernel.dispatch(Beat(worker=self.facts, running={}, stopping=True))
-        except (WorkflowEngineError, Error) as error:
-            logger.warning("last beat failed worker=%s error=%s", self.id, error)
-
-    def _wait_for_database(self) -> None:
-        """Register with a first beat; a database that is away is waited for, and that is said once."""
-        tries = 0
-        while not self._stopping.is_set():
-            try:
-                self.beat()
-                return
-            except (WorkflowEngineError, Error) as error:
-                tidy_connections()
-                tries += 1
-                if tries == 1:
-                    logger.warning("waiting for the database error=%s", error)
-                self._stopping.wait(min(0.2 * 2**tries, 5))
+        self._beating.give_back()

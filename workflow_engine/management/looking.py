@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from workflow_engine.bootstrap import get_kernel, run_id_of
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.errors import RunNotFound
 from workflow_engine.graphs import conditions_of
 from workflow_engine.models import StageRun, WorkflowArtifact, WorkflowLog, WorkflowRun
 from workflow_engine.models.runs import WorkflowRunQuerySet
 from workflow_engine.models.suspended import suspended_in_words
+from workflow_engine.running import run_id_of
 from workflow_engine.statuses import StageStatus
 
 NOT_YET = "NOT STARTED"

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from dataclasses import dataclass
 from typing import Any
 
-from workflow_engine.bootstrap import run_id_of
+from workflow_engine.running import run_id_of
 from workflow_engine.statuses import PauseScope
 
 from .command import USAGE, Refusal

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Min
 
-from workflow_engine.bootstrap import answer_stage, create_run, get_kernel, use_kernel
+from workflow_engine.bootstrap import get_kernel, use_kernel
 from workflow_engine.definitions import Workflow
 from workflow_engine.definitions.context import In, Out
 from workflow_engine.definitions.registry import registered_workflows, registry_override
@@ -17,6 +17,7 @@ from workflow_engine.kernel import create_kernel
 from workflow_engine.kernel.commands import ExpireRuns
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.stage_runs import StageRunQuerySet
+from workflow_engine.running import answer_stage, create_run
 from workflow_engine.statuses import FINISHED_RUN, StageStatus, WaitKind
 
 from .clock import FakeClock

@@ -5,11 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from workflow_engine.bootstrap import get_kernel, run_id_of
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.kernel.commands import AnswerStage
 from workflow_engine.kernel.commands.answer_stage import MOST_ITEMS
 from workflow_engine.management.command import COMPLETED, FAILED, NOT_FOUND, UNAVAILABLE, USAGE, EngineCommand, whoami
 from workflow_engine.management.reading import read_json, whole_number
+from workflow_engine.running import run_id_of
 
 
 class Command(EngineCommand):

@@ -7,9 +7,10 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from workflow_engine.bootstrap import get_kernel, run_id_of
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.kernel.commands import CancelRun
 from workflow_engine.management.command import COMPLETED, FAILED, NOT_FOUND, UNAVAILABLE, USAGE, EngineCommand, whoami
+from workflow_engine.running import run_id_of
 
 
 class Command(EngineCommand):

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import Any
 
-from workflow_engine.bootstrap import get_kernel, plan_rerun, run_id_of
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.errors import InvalidTransition
 from workflow_engine.kernel.commands import RerunFrom
 from workflow_engine.kernel.reruns import PlannedStage, RerunPlan
@@ -23,6 +23,7 @@ from workflow_engine.management.command import (
 from workflow_engine.management.looking import NOT_YET
 from workflow_engine.management.printing import table
 from workflow_engine.management.reading import read_json
+from workflow_engine.running import plan_rerun, run_id_of
 
 
 class Command(EngineCommand):

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import connections
 
-from workflow_engine.bootstrap import create_run, get_kernel
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.conf import get_setting
 from workflow_engine.errors import InvalidTransition, WaitTimeout
 from workflow_engine.hosts.wait import RunSnapshot, wait_for
@@ -31,6 +31,7 @@ from workflow_engine.management.looking import read_again
 from workflow_engine.management.reading import read_json, seconds, whole_number
 from workflow_engine.models import WorkerHeartbeat, WorkflowRun
 from workflow_engine.models.runs import DEFAULT_PRIORITY
+from workflow_engine.running import create_run
 from workflow_engine.statuses import RunStatus
 
 _EXIT_CODES = {RunStatus.COMPLETED: COMPLETED, RunStatus.FAILED: FAILED, RunStatus.CANCELLED: CANCELLED}
