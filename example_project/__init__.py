@@ -1,1 +1,1 @@
-"""A Django project with one workflow in it: `documents/workflows.py`."""
+"""A Django project with two workflows in it: `documents/workflows.py` and `expenses/workflows.py`."""

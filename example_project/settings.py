@@ -24,6 +24,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "workflow_engine",
     "example_project.documents",
+    "example_project.expenses",
 ]
 if find_spec("rest_framework"):
     INSTALLED_APPS.append("rest_framework")

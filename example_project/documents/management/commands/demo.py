@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand
 
 from example_project.documents.installed_documents import gather
 from example_project.documents.workflows import document_analysis
+from example_project.expenses.walkthrough import walk_through
 from example_project.paths import VAR_DIR
 from workflow_engine.models import WorkflowRun
 
@@ -19,7 +20,7 @@ ADMIN_URL = "http://127.0.0.1:8000/admin/"
 
 
 class Command(BaseCommand):
-    help = "Analyse some real documents, watch the run, and learn where to go from there."
+    help = "Analyse some real documents, pay an expense, watch both runs, and learn where to go from there."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", nargs="?", help="your own file, folder or pattern; default: documents found here")
@@ -33,6 +34,7 @@ class Command(BaseCommand):
         self._say("\nThe report:")
         for file in _copy_artifacts(run, VAR_DIR / "report"):
             self._say(f"  {file}")
+        walk_through(self._say)
         self._explain(path, self._console_login())
 
     def _gather(self) -> str:
@@ -56,6 +58,7 @@ class Command(BaseCommand):
         self._say(
             f"\nThe console ({login}):\n"
             f"  {manage} runserver      then open {ADMIN_URL}\n"
+            "  Add an expense there, with a worker running, and see what becomes of it.\n"
             "\nSee it survive a crash, in three terminals:\n"
             f"  1  {manage} wfe_worker\n"
             f"  2  {manage} wfe_run {document_analysis.id} {arguments} --watch --no-host\n"
