@@ -17,6 +17,7 @@ from django.core import mail
 
 from tests.docs.pages import PAGES, ROOT, Snippet, snippets
 from tests.invariants import check_all
+from workflow_engine import answer_stage
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.hosts.inline import InlineHost
@@ -131,7 +132,7 @@ def test_the_workflow_of_the_readme_sends_one_mail(namespace: dict[str, Any]) ->
     services.sign_up("ada", "ada@example.org")
     InlineHost(get_kernel()).drain()
 
-    run = WorkflowRun.objects.get()
+    run = WorkflowRun.objects.for_workflow("welcome").get()
     assert run.status == "COMPLETED"
     assert [message.to for message in mail.outbox] == [["ada@example.org"]]
 
@@ -143,11 +144,16 @@ def test_the_workflow_of_the_tutorial_gives_what_the_tutorial_shows(
     run_page(ROOT / "docs/tutorial.md", namespace)
     monkeypatch.setattr(sys.modules["books.workflows"].time, "sleep", lambda seconds: None)
 
-    InlineHost(get_kernel()).drain()
+    host = InlineHost(get_kernel())
+    host.drain()
+    run, order = (WorkflowRun.objects.for_workflow(workflow).get() for workflow in ("book-report", "book-order"))
+    answer_stage(order, "ask-editor", {"verdict": "print", "by": "Ada"}, actor="ada")
+    host.drain()
 
-    run = WorkflowRun.objects.get()
+    order.refresh_from_db()
     assert run.get_output() == {"title": "Walden", "words": 5, "longest": "woods"}
     assert run.artifacts.get().name == "report.json"
+    assert order.get_output() == "5 words printed"
 
 
 @pytest.mark.django_db(transaction=True)
