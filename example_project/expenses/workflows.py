@@ -8,6 +8,7 @@ worker, no message; and whoever dies meanwhile, another worker goes on.
 """
 
 from datetime import timedelta
+from typing import Any
 
 from django.db.models import F
 
@@ -96,15 +97,15 @@ def paid(ctx: StageContext[None, BankConfig], state: Transfer) -> Completion[Set
     return Completion.pending()
 
 
-@stage("book", description="Write down how it ended", atomic=True, timeout=timedelta(seconds=10))
+@stage("book", description="Write down how it ended")
 def book(ctx: StageContext[None]) -> Settled:
-    # Atomic: this is committed together with the stage's result, or not at all. So nothing is booked twice.
     settled = ctx.optional(pay) or Settled(status="rejected")
     expense = Expense.objects.filter(pk=ctx.subject.pk)
+    written: dict[str, Any] = {"status": settled.status, "reference": settled.reference}
     if settled.status == "paid":
-        expense.update(status="paid", reference=settled.reference, paid_out=F("paid_out") + F("amount"))
-    else:
-        expense.update(status="rejected")
+        written["paid_out"] = F("paid_out") + F("amount")
+    # Called in the transaction that completes the stage. So it is written exactly once, whoever dies in between.
+    ctx.on_complete(lambda: expense.update(**written))
     return settled
 
 
