@@ -58,7 +58,7 @@ class Command(BaseCommand):
         self._say(
             f"\nThe console ({login}):\n"
             f"  {manage} runserver      then open {ADMIN_URL}\n"
-            "  Add an expense there, with a worker running, and see what becomes of it.\n"
+            "  With a worker running, add an expense of more than 100.00 there, and answer on the page of its run.\n"
             "\nSee it survive a crash, in three terminals:\n"
             f"  1  {manage} wfe_worker\n"
             f"  2  {manage} wfe_run {document_analysis.id} {arguments} --watch --no-host\n"
