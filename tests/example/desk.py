@@ -45,14 +45,14 @@ class Desk:
     def raise_if_cancelled(self) -> None: ...
 
     def annotate(self, key: str, value: Any, actor: str, idempotency_key: str | None, emit_event: bool) -> None:
-        raise AssertionError("no stage of the example annotates")
+        raise AssertionError("no stage of the documents annotates")
 
     def subject(self) -> Any:
-        raise AssertionError("no run of the example is about a row")
+        raise AssertionError("no run of the documents is about a row")
 
     @property
     def storage(self) -> StageStorage:
-        raise AssertionError("no stage of the example stores files of its own")
+        raise AssertionError("no stage of the documents stores files of its own")
 
 
 def call(
