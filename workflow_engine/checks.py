@@ -79,6 +79,9 @@ def check_atomic_stages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
     if "sqlite3" not in settings.DATABASES.get(get_setting("DATABASE"), {}).get("ENGINE", ""):
         return []
     lease = get_setting("LEASE_SECONDS")
+    if isinstance(lease, bool) or not isinstance(lease, int | float):
+        # E001 says so.
+        return []
     stages = {stage for workflow in registered_workflows() for stage in (*workflow, *workflow.retired) if stage.atomic}
     return [
         Error(

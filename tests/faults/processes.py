@@ -13,6 +13,9 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection
 
+from tests.waiting import until
+from workflow_engine.models import WorkerHeartbeat
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -51,6 +54,9 @@ def worker_process(
 
 def stop(process: subprocess.Popen[str]) -> str:
     """Ask the worker to drain; return what it printed. Raises AssertionError unless it ends well."""
+    # Before its first beat it has not said yet what a signal means to it.
+    mine = WorkerHeartbeat.objects.filter(pid=process.pid)
+    until(lambda: process.poll() is not None or mine.exists(), "the worker has started")
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0, output
