@@ -17,7 +17,7 @@ from workflow_engine.bootstrap import use_kernel
 from workflow_engine.hosts.orchestrator import Orchestrator
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
-from workflow_engine.kernel.commands import Beat, ClaimPendingRuns, ReapStuckRuns
+from workflow_engine.kernel.commands import Beat, ClaimPendingRuns, ReapStuckRuns, TransitionRun
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.testing import FakeClock, create_test_kernel
 from workflow_engine.testing.kernels import SilentTransport
@@ -158,16 +158,28 @@ def test_t52_a_group_with_a_row_that_is_missing_is_not_taken_for_done(kernel: Ke
     (started,) = host.take()
     host.execute(started)
     StageRun.objects.filter(run=run, stage="add-2").delete()
-    StageRun.objects.filter(run=run, stage="add-1").update(status="PENDING", worker=None)
+    set_stages(run, "COMPLETED", finished_at=kernel.ports.clock.now())
 
-    host.drain()
-    before = WorkflowRun.objects.get(pk=run.pk).status
+    moved = kernel.dispatch(TransitionRun(run_id=run.pk)).action
     result = kernel.dispatch(ReapStuckRuns())
 
     run.refresh_from_db()
-    assert (before, result.failed, run.status) == ("RUNNING", (run.pk,), "FAILED")
+    assert (moved, result.failed, run.status) == ("noop", (run.pk,), "FAILED")
     assert (run.error["code"], run.error["stage"]) == ("STUCK", "add-2")
     assert "add-2 missing" in run.error["message"]
+
+
+def test_a_row_that_is_missing_when_its_siblings_end_fails_the_next_stage_loudly(kernel: Kernel, host: Any) -> None:
+    run = create_run("fan", {"value": 1})
+    (started,) = host.take()
+    host.execute(started)
+    StageRun.objects.filter(run=run, stage="add-2").delete()
+    StageRun.objects.filter(run=run, stage="add-1").update(status="PENDING", worker=None)
+
+    host.drain()
+
+    run.refresh_from_db()
+    assert (run.status, run.error["code"], run.error["stage"]) == ("FAILED", "MISSING_INPUT", "total")
 
 
 def test_a_run_that_cannot_be_treated_hides_no_other(
@@ -219,9 +231,9 @@ def test_ticks_look_at_one_page_each_and_begin_again_at_the_end(
     set_stages(runs[4], "COMPLETED", finished_at=clock.now())
     orchestrator = Orchestrator(kernel, claims=False)
 
-    first = [orchestrator.tick()["reap_stuck"] for _ in range(3)]
+    first = [orchestrator.seldom["reap_stuck"]() for _ in range(3)]
     set_stages(runs[0], "COMPLETED", finished_at=clock.now())
-    again = [orchestrator.tick()["reap_stuck"] for _ in range(3)]
+    again = [orchestrator.seldom["reap_stuck"]() for _ in range(3)]
 
     assert (first, again) == ([0, 0, 1], [1, 0, 0])
 

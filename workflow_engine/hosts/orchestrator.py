@@ -9,8 +9,10 @@ from workflow_engine.conf import get_setting
 from workflow_engine.executors.held import Lease
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import ClaimPendingRuns, ExpireRuns, ReapStaleLeases, ReapStuckRuns, ReapUnknown
+from workflow_engine.kernel.waiting import ring_again
 
 logger = logging.getLogger(__name__)
+SELDOM = 6
 
 
 class Orchestrator:
@@ -24,20 +26,27 @@ class Orchestrator:
         # How far the janitors have come: each tick looks at a part of what lives.
         self._stuck = ReapStuckRuns(max=self._batch, pages=1)
         self._unknown = ReapUnknown(max=self._batch)
-        self.steps: dict[str, Callable[[], int]] = {
-            "reap_leases": self._reap,
+        self.steps: dict[str, Callable[[], int]] = {"reap_leases": self._reap, "ring": self._ring}
+        if claims:
+            # Workers of the database transport claim by themselves, when they can start what they claim.
+            self.steps = {"claim": self._claim, **self.steps}
+        # What goes wrong seldom, and whose cost a worker with nothing to do would pay again and again.
+        self.seldom: dict[str, Callable[[], int]] = {
             "reap_unknown": self._reap_unknown,
             "expire_runs": self._expire,
             "reap_stuck": self._reap_stuck,
         }
-        if claims:
-            # Workers of the database transport claim by themselves, when they can start what they claim.
-            self.steps = {"claim": self._claim, **self.steps}
+        self._ticks = 0
 
     def tick(self) -> dict[str, int]:
-        """Run every step; return how much each did. Raises the last error once all have had their turn."""
+        """Run the steps; return how much each did. Raises the last error once all have had their turn.
+
+        The seldom ones have their turn at the first tick and at every sixth from there.
+        """
         counts, failed = {}, None
-        for name, step in self.steps.items():
+        steps = self.steps if self._ticks % SELDOM else {**self.steps, **self.seldom}
+        self._ticks += 1
+        for name, step in steps.items():
             try:
                 counts[name] = step()
             except Exception as error:
@@ -68,8 +77,12 @@ class Orchestrator:
         self._unknown = ReapUnknown(max=self._batch, runs_after=result.runs_place, stages_after=result.stages_place)
         return len(result.marked) + len(result.cleared) + len(result.failed)
 
+    def _ring(self) -> int:
+        """Ring for what waits where no message does: the transport may lose them."""
+        return len(ring_again(self._kernel.ports))
+
     def _reap_stuck(self) -> int:
-        """Move what nothing moves, and ring for what waits where no message does: the transport may lose them."""
+        """Move what nothing moves."""
         result = self._kernel.dispatch(self._stuck)
         self._stuck = ReapStuckRuns(max=self._batch, after=result.place, pages=1)
-        return len(result.transitioned) + len(result.requeued) + len(result.failed)
+        return len(result.transitioned) + len(result.failed)

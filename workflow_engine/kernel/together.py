@@ -10,7 +10,7 @@ from workflow_engine.models import StageAttempt, StageRun, WorkflowRun
 from workflow_engine.statuses import RunStatus, StageStatus
 
 from . import points
-from .advance import Places, Starter, missing_stages, settle, stage_event, unfinished_stages
+from .advance import Places, Starter, settle, stage_event, unfinished_stages
 from .events import StageCompleted, StageStarted
 from .finished import Finished, Outcome, attempt_of
 from .ports import Ports
@@ -78,8 +78,6 @@ def _settle_all(
     by_group: dict[tuple[uuid.UUID, int], list[Outcome]] = {}
     for outcome in done:
         by_group.setdefault((outcome.stage.run_id, outcome.stage.group_number), []).append(outcome)
-    ended = [(runs[key[0]], key[1]) for key in by_group if not unfinished.get(key)]
-    missing = missing_stages(work, ended)
     places = Places(starter, work.ports) if starter else None
     started: dict[uuid.UUID, list[StartedStage]] = {}
     # Those that only go on have their place; wide groups share what is left then.
@@ -88,7 +86,8 @@ def _settle_all(
         last, left = group[-1], unfinished.get((run_id, number), [])
         goes_on = places if last.may_go_on else None
         following = _start_siblings(work, run, left, last, goes_on)
-        following += complete(work, run, last, goes_on, unfinished=left, missing=missing.get((run_id, number), ()))
+        # The rows of a group were inserted together: whether all of them are still there only janitors ask.
+        following += complete(work, run, last, goes_on, unfinished=left, missing=())
         started[last.stage.stage_run_id] = following
     return started
 

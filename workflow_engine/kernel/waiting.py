@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workflow_engine.models import StageRun, WorkflowRun
+from django.db.models import Exists
+
+from workflow_engine.models import StageRun, WorkerHeartbeat, WorkflowRun
 
 from .ports import Ports
 
@@ -36,8 +38,18 @@ def ring_again(ports: Ports) -> list[str]:
 
     Nothing is asked where workers look for themselves.
     """
-    if ports.transport.polls:
+    if ports.transport.polls or not _anything_waits(ports):
         return []
     queues = waiting_queues(ports)
     ports.transport.refill(queues)
     return queues
+
+
+def _anything_waits(ports: Ports) -> bool:
+    """Whether a stage or run is due, paused or not; one statement, for the many times when there is none."""
+    now, known = ports.clock.db_now(), ports.known_workflows()
+    stages = StageRun.objects.using(ports.using).startable(now, None, known)
+    runs = WorkflowRun.objects.using(ports.using).claimable(now, known)
+    # Any worker's row will do; without one it is not known here who listens.
+    found = list(WorkerHeartbeat.objects.using(ports.using).order_by().values_list(Exists(stages), Exists(runs))[:1])
+    return not found or any(found[0])
