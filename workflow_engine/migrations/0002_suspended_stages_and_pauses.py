@@ -218,13 +218,13 @@ class Migration(migrations.Migration):
                 name="wfe_stage_wake",
             ),
         ),
+        migrations.RemoveIndex(
+            model_name="stagerun",
+            name="wfe_stage_running",
+        ),
         migrations.AddIndex(
             model_name="stagerun",
-            index=models.Index(
-                condition=models.Q(("status", "SUSPENDED"), ("worker__isnull", False)),
-                fields=["worker"],
-                name="wfe_stage_checking",
-            ),
+            index=models.Index(condition=models.Q(("worker__isnull", False)), fields=["worker"], name="wfe_stage_held"),
         ),
         migrations.AddIndex(
             model_name="workflowrun",

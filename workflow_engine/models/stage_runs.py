@@ -82,8 +82,7 @@ class StageRunQuerySet(SuspendedRows):
 
     def held(self) -> StageRunQuerySet:
         """Stages that a worker holds: their body runs, or the completion of what it began is being checked."""
-        checked = Q(status=StageStatus.SUSPENDED, worker__isnull=False)
-        return self.filter(Q(status=StageStatus.RUNNING) | checked)
+        return self.filter(worker__isnull=False, status__in=(StageStatus.RUNNING, StageStatus.SUSPENDED))
 
     def show_progress(self, pk: uuid.UUID, token: int, progress: dict[str, Any]) -> bool | None:
         """Replace the progress of an attempt; False if its token is void, None if somebody holds its row just now."""
@@ -254,18 +253,13 @@ class StageRun(Suspendable):
             models.Index(
                 fields=["rank_at"], condition=Q(status=StageStatus.PENDING, suspect=True), name="wfe_stage_suspect"
             ),
-            # Beats, drains and the reaper: what runs, by worker.
-            models.Index(fields=["worker"], condition=Q(status=StageStatus.RUNNING), name="wfe_stage_running"),
-            # Suspended stages by the time at which something is due for them; and those that are being checked.
+            # Beats, drains and the reaper: what runs or is being checked, by worker.
+            models.Index(fields=["worker"], condition=Q(worker__isnull=False), name="wfe_stage_held"),
+            # Suspended stages by the time at which something is due for them.
             models.Index(
                 fields=["wake_at"],
                 condition=Q(status=StageStatus.SUSPENDED, wake_at__isnull=False),
                 name="wfe_stage_wake",
-            ),
-            models.Index(
-                fields=["worker"],
-                condition=Q(status=StageStatus.SUSPENDED, worker__isnull=False),
-                name="wfe_stage_checking",
             ),
         )
 
