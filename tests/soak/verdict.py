@@ -78,7 +78,9 @@ def _bodies() -> Iterator[str]:
     for key, count in entered.items():
         if count > 1:
             yield f"{key} was entered {count} times"
-    winners = StageAttempt.objects.filter(outcome="completed").values_list("run_id", "stage", "attempt")
+    # What a check has completed was entered by a body that ended by waiting.
+    won = StageAttempt.objects.filter(outcome="completed", kind="body")
+    winners = won.values_list("run_id", "stage", "attempt")
     for run_id, stage, attempt in winners:
         key = (str(run_id), stage, attempt)
         if not entered[key] or key not in left:

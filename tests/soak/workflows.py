@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from tests.soak.journal import recorded
-from workflow_engine import Retry, Stage, StageContext, define_workflow, register, stage
+from workflow_engine import Completion, Output, Retry, Stage, StageContext, Wait, define_workflow, register, stage
 
 LARGE = 200_000
 SOON = Retry(max_attempts=5, initial=timedelta(seconds=0.2), maximum=timedelta(seconds=1))
@@ -88,6 +88,41 @@ def apart(ctx: StageContext[str]) -> str:
         return digest("apart", ctx.input)
 
 
+ASK = Wait("ask", str, max_wait=timedelta(seconds=0.5), default="nobody")
+
+
+@stage("never", when=Output("first") == "never")
+def never(ctx: StageContext[str]) -> str:
+    raise AssertionError("its condition does not hold")
+
+
+@stage("nap")
+def nap(ctx: StageContext[str]) -> str:
+    with recorded(ctx):
+        ctx.sleep(timedelta(seconds=seconds(ctx.input, 0.2, 0.6)))
+        return digest("nap", ctx.input)
+
+
+@stage("ask", waits=[ASK])
+def ask(ctx: StageContext[str]) -> str:
+    with recorded(ctx):
+        return digest("ask", ctx.input, ctx.wait_for(ASK))
+
+
+@stage("batch", check_retry=SOON)
+def batch(ctx: StageContext[str]) -> str:
+    with recorded(ctx):
+        ready = time.time() + seconds(ctx.input, 0.2, 1.0)
+        ctx.suspend({"ready": ready}, poll_every=timedelta(seconds=0.3))
+
+
+@batch.check_completion
+def batch_done(ctx: StageContext[str], state: dict[str, float]) -> Completion[str]:
+    ctx.log.info("checking")
+    time.sleep(0.05)
+    return Completion.ready(digest("batch", ctx.input)) if time.time() > state["ready"] else Completion.pending()
+
+
 LINKS = [f"link-{number}" for number in range(1, 6)]
 LEAVES = [f"leaf-{number}" for number in range(1, 11)]
 WAITS = [f"wait-{number}" for number in range(1, 4)]
@@ -106,6 +141,7 @@ line("long", slow("long", least=2.0, most=3.0, queue="long"))
 line("flaky", quick("first"), flaky, quick("last"))
 line("doomed", quick("first"), doomed)
 line("apart", quick("first"), apart, quick("last"))
+line("waits", quick("first"), never, nap, ask, batch)
 register(define_workflow("fan", input=str).pipe(quick("first")).parallel(*map(quick, LEAVES)).pipe(join).build())
 register(define_workflow("async", input=str).parallel(*map(waiting, WAITS)).pipe(join).build())
 
@@ -143,5 +179,6 @@ EXPECTED: dict[str, Callable[[str], str] | None] = {
     "doomed": None,
     "apart": _chained("first", "apart", "last"),
     "long": _slow("long"),
+    "waits": lambda text: digest("batch", digest("ask", digest("nap", digest("first", text)), "nobody")),
 }
-MIX = ("chain", "fan", "slow", "async", "chain", "flaky", "slow", "fan", "doomed", "async")
+MIX = ("chain", "fan", "slow", "async", "waits", "chain", "flaky", "slow", "fan", "waits", "doomed", "async")
