@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from workflow_engine import Stage, StageContext
-from workflow_engine.definitions.context import Level, StageFacts, StageStorage
+from workflow_engine.definitions.desk import Level, StageFacts, StageStorage
 
 
 class Desk:

@@ -1,6 +1,7 @@
 """What users write: typed stages and workflows. Plain Python and pydantic: no Django, no database, no I/O."""
 
 from .annotations import AnnotationKey, Approval, Decision, Revision, Trigger
+from .building import define_workflow
 from .conditions import Output
 from .context import StageContext
 from .registry import get_workflow, register, registered_workflows, registry_override
@@ -8,7 +9,7 @@ from .results import RunCancelledError
 from .retry import NonRetryableError, Retry, RetryAfter
 from .stages import Stage, stage
 from .waits import Completion, Wait
-from .workflows import Group, Workflow, define_workflow
+from .workflows import Group, Workflow
 
 __all__ = [
     "AnnotationKey",

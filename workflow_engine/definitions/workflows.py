@@ -1,14 +1,14 @@
-"""``define_workflow``: stages in groups, checked and frozen."""
+"""Workflows: frozen plans of work, as ``define_workflow`` makes them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Generic, overload
+from typing import Any, Generic
 
 from pydantic import ValidationError
 from typing_extensions import TypeVar
@@ -16,14 +16,13 @@ from typing_extensions import TypeVar
 from workflow_engine.errors import (
     FieldError,
     InvalidConfig,
-    InvalidDefinition,
     InvalidInput,
     StageNotFound,
     field_errors,
 )
 
 from .context import In, Out
-from .stages import Stage, check_id
+from .stages import Stage
 from .types import DataType
 
 Out2 = TypeVar("Out2")
@@ -205,91 +204,6 @@ class Workflow(Generic[In, Out]):
         return merged
 
 
-@dataclass(frozen=True)
-class WorkflowBuilder(Generic[In, Out]):
-    """Collects groups; each call gives a new builder, so a built workflow can never change afterwards."""
-
-    id: str
-    name: str
-    description: str
-    version: str
-    input: DataType
-    groups: tuple[Group, ...] = ()
-    timeout: timedelta | None = None
-    retired_stages: tuple[AnyStage, ...] = ()
-
-    def pipe(self, stage: Stage[Any, Any, Out2]) -> WorkflowBuilder[In, Out2]:
-        """Add a stage that starts when the group before it is done and gets that group's output."""
-        return self._add((stage,))
-
-    def parallel(self, *stages: AnyStage, fail_fast: bool = False) -> WorkflowBuilder[In, dict[str, Any]]:
-        """Add stages that may run at the same time; all get the same input.
-
-        The next group gets their outputs as a mapping: stage id with ``-`` as ``_`` -> output. If one fails for good,
-        the others come to their end before the run fails; with ``fail_fast`` they are cancelled.
-        """
-        if not stages:
-            raise InvalidDefinition(f"Workflow {self.id!r}: parallel() needs at least one stage.")
-        return self._add(stages, fail_fast=fail_fast)
-
-    def retired(self, *stages: AnyStage) -> WorkflowBuilder[In, Out]:
-        """Keep stages that are no longer in the plan executable, for runs that were created when they were."""
-        planned = {stage.id for group in self.groups for stage in group.stages}
-        for stage in stages:
-            if not isinstance(stage, Stage):
-                raise InvalidDefinition(f"Workflow {self.id!r}: {stage!r} is not a stage.")
-            if stage.id in planned or stage.id in {one.id for one in self.retired_stages}:
-                raise InvalidDefinition(f"Workflow {self.id!r}: stage {stage.id!r} is there twice.")
-        return replace(self, retired_stages=(*self.retired_stages, *stages))
-
-    def build(self) -> Workflow[In, Out]:
-        """Return the frozen workflow. Raises ``InvalidDefinition`` if it has no stages."""
-        if not self.groups:
-            raise InvalidDefinition(f"Workflow {self.id!r} has no stages. Add one with .pipe(stage).")
-        return Workflow(
-            id=self.id,
-            name=self.name,
-            description=self.description,
-            version=self.version,
-            input=self.input,
-            groups=self.groups,
-            timeout=self.timeout,
-            retired=self.retired_stages,
-        )
-
-    def _add(self, stages: tuple[AnyStage, ...], *, fail_fast: bool = False) -> WorkflowBuilder[In, Any]:
-        earlier = [stage.id for group in self.groups for stage in group.stages]
-        siblings: dict[str, str] = {}
-        for stage in stages:
-            self._check(stage, earlier, siblings, [item.id for item in stages if isinstance(item, Stage)])
-            siblings[stage.key] = stage.id
-        retired = {stage.id for stage in self.retired_stages}
-        if again := [stage.id for stage in stages if stage.id in retired]:
-            raise InvalidDefinition(f"Workflow {self.id!r}: stage {again[0]!r} is retired and in the plan.")
-        group = Group(number=len(self.groups) + 1, stages=tuple(stages), fail_fast=fail_fast)
-        return replace(self, groups=(*self.groups, group))
-
-    def _check(self, stage: Any, earlier: list[str], siblings: dict[str, str], group: list[str]) -> None:
-        where = f"Workflow {self.id!r}"
-        if not isinstance(stage, Stage):
-            raise InvalidDefinition(f"{where}: {stage!r} is not a stage. Decorate the function with @stage('its-id').")
-        if stage.id in earlier or stage.key in siblings:
-            raise InvalidDefinition(f"{where}: stage {stage.id!r} is there twice. Ids are unique in a workflow.")
-        missing = [item for item in stage.dependencies if item not in earlier]
-        if missing:
-            hint = " (in the same group)" if set(missing) & set(group) else ""
-            raise InvalidDefinition(
-                f"{where}: stage {stage.id!r} depends on {', '.join(map(repr, missing))}, which no earlier group "
-                f"has{hint}. Earlier stages: {', '.join(map(repr, earlier)) or 'none'}."
-            )
-        unknown = sorted(stage.when.stages - set(earlier)) if stage.when is not None else []
-        if unknown:
-            raise InvalidDefinition(
-                f"{where}: the condition of stage {stage.id!r} ({stage.when}) reads the output of {unknown[0]!r}, "
-                f"which no earlier group has. Earlier stages: {', '.join(map(repr, earlier)) or 'none'}."
-            )
-
-
 def _planned(stage: AnyStage) -> dict[str, Any]:
     item: dict[str, Any] = {"id": stage.id, "queue": stage.queue}
     if stage.when is not None:
@@ -297,71 +211,3 @@ def _planned(stage: AnyStage) -> dict[str, Any]:
     if stage.waits:
         item["waits"] = [wait.name for wait in stage.waits]
     return item
-
-
-@overload
-def define_workflow(
-    id: str,
-    *,
-    name: str = "",
-    description: str = "",
-    input: None = None,
-    version: str = "1",
-    timeout: timedelta | None = None,
-) -> WorkflowBuilder[None, None]: ...
-@overload
-def define_workflow(
-    id: str,
-    *,
-    name: str = "",
-    description: str = "",
-    input: type[In],
-    version: str = "1",
-    timeout: timedelta | None = None,
-) -> WorkflowBuilder[In, None]: ...
-@overload
-def define_workflow(
-    id: str,
-    *,
-    name: str = "",
-    description: str = "",
-    input: Any,
-    version: str = "1",
-    timeout: timedelta | None = None,
-) -> WorkflowBuilder[Any, None]: ...
-def define_workflow(
-    id: str,
-    *,
-    name: str = "",
-    description: str = "",
-    input: Any = None,
-    version: str = "1",
-    timeout: timedelta | None = None,
-) -> WorkflowBuilder[Any, Any]:
-    """Start the definition of a workflow.
-
-    Args:
-        id: lower-case words of letters and digits, joined by ``-``.
-        input: the type of a run's input, anything that survives JSON through pydantic; None: it takes none.
-        version: yours to count; stored with each run.
-        timeout: how long a run may take from its start; then it fails (code ``RUN_TIMEOUT``).
-
-    Raises:
-        InvalidDefinition: an argument is wrong; the text names it and the fix.
-    """
-    check_id("Workflow", id)
-    if not isinstance(version, str) or not version or len(version) > 50:
-        raise InvalidDefinition(f"Workflow {id!r}: version must be a string of 1 to 50 characters, got {version!r}.")
-    if timeout is not None and not (isinstance(timeout, timedelta) and timeout > timedelta(0)):
-        raise InvalidDefinition(f"Workflow {id!r}: timeout must be a timedelta above 0, got {timeout!r}.")
-    data = DataType(None if input is type(None) else input, f"Workflow {id!r} (input)")
-    if data.type is not None:
-        _ = data.adapter
-    return WorkflowBuilder(
-        id=id,
-        name=name or id.replace("-", " ").capitalize(),
-        description=description,
-        version=version,
-        input=data,
-        timeout=timeout,
-    )

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from workflow_engine.definitions.context import StageContext, StageFacts
+from workflow_engine.definitions.context import StageContext
+from workflow_engine.definitions.desk import StageFacts
 from workflow_engine.definitions.results import (
     Completed,
     Failed,

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Never
 
-from workflow_engine.definitions.context import Level
+from workflow_engine.definitions.desk import Level
 from workflow_engine.definitions.results import AnnotationNote, ArtifactRef, Notes
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.definitions.waits import Wait

@@ -8,7 +8,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from workflow_engine.definitions.context import Keys
+from workflow_engine.definitions.desk import Keys
 from workflow_engine.errors import BlobNotFound, InvalidPayload
 from workflow_engine.kernel.payloads import check_json
 from workflow_engine.kernel.ports import BlobStore

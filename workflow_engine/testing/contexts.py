@@ -12,7 +12,8 @@ from typing import Any, Never, cast
 from pydantic import TypeAdapter
 
 from workflow_engine.blobs.memory import InMemoryBlobStore
-from workflow_engine.definitions.context import Cfg, In, Level, StageContext, StageFacts, StageStorage
+from workflow_engine.definitions.context import Cfg, In, StageContext
+from workflow_engine.definitions.desk import Level, StageFacts, StageStorage
 from workflow_engine.definitions.results import StageSuspended, Suspension
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.definitions.waits import Wait
