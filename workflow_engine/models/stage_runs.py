@@ -14,11 +14,12 @@ from django.utils.translation import gettext_lazy as _
 from workflow_engine.ids import uuid7
 from workflow_engine.statuses import FINISHED_STAGE, OPEN_STAGE, UNFINISHED_STAGE, RunStatus, StageStatus, WaitKind
 
-from .base import lock_rows, rank
+from .base import lock_rows
 from .compiled import padded, rows_of
 from .guarded import change_guarded
 from .payloads import Envelope
 from .runs import DEFAULT_PRIORITY, WorkflowRun
+from .stage_changes import StageChanges
 from .suspensions import Suspendable, SuspendedRows
 from .workers import WorkerHeartbeat
 
@@ -165,7 +166,7 @@ class StageRunQuerySet(SuspendedRows):
         )
 
 
-class StageRun(Suspendable):
+class StageRun(StageChanges, Suspendable):
     """One unit of work of a run. Only the engine's commands change it."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -281,74 +282,3 @@ class StageRun(Suspendable):
     def get_output(self) -> Any:
         """Return the output as JSON, None if there is none. Raises ``BlobNotFound`` if its blob is gone."""
         return Envelope(self.output).open()
-
-    # Status changes under the run's lock. Each is one UPDATE guarded by the status it leaves and the token of the
-    # attempt; it returns False when somebody else has this stage now, and then nothing was written.
-
-    def start(self, *, worker: uuid.UUID, at: Any, alone: bool) -> bool:
-        """PENDING → RUNNING with the next token."""
-        return self._change(
-            StageStatus.PENDING,
-            status=StageStatus.RUNNING,
-            token=self.token + 1,
-            attempt=self.attempt + 1,
-            worker=worker,
-            alone=alone,
-            started_at=at,
-            progress=None,
-            unknown_since=None,
-        )
-
-    def complete(self, *, at: Any, output: dict[str, Any], metrics: dict[str, Any]) -> bool:
-        """RUNNING → COMPLETED. Errors of earlier attempts are cleared: a retry that succeeds leaves none."""
-        return self._change(
-            StageStatus.RUNNING,
-            status=StageStatus.COMPLETED,
-            worker=None,
-            finished_at=at,
-            output=output,
-            metrics=metrics or None,
-            error=None,
-        )
-
-    def fail(self, *, at: Any, error: dict[str, Any], **budgets: int) -> bool:
-        """RUNNING → FAILED, for good."""
-        return self._change(
-            StageStatus.RUNNING, status=StageStatus.FAILED, worker=None, finished_at=at, error=error, **budgets
-        )
-
-    def put_back(self, *, due_at: Any, **columns: Any) -> bool:
-        """RUNNING → PENDING: a retry, a lost worker, a drain. The token is void from here on."""
-        return self._change(
-            StageStatus.RUNNING,
-            status=StageStatus.PENDING,
-            token=self.token + 1,
-            worker=None,
-            due_at=due_at,
-            rank_at=rank(due_at, self.priority),
-            **columns,
-        )
-
-    def skip(self, *, at: Any) -> bool:
-        """PENDING → SKIPPED: its condition does not hold."""
-        return self._change(StageStatus.PENDING, status=StageStatus.SKIPPED, finished_at=at)
-
-    def refuse(self, *, at: Any, error: dict[str, Any]) -> bool:
-        """PENDING → FAILED: it can never start."""
-        return self._change(StageStatus.PENDING, status=StageStatus.FAILED, finished_at=at, error=error)
-
-    def mark_unknown(self, since: Any) -> bool:
-        """PENDING stays PENDING; no living worker has known it since then (None: one does)."""
-        return self._change(StageStatus.PENDING, unknown_since=since)
-
-    def defer(self, *, due_at: Any) -> bool:
-        """PENDING stays PENDING, but is not due before ``due_at``; spends nothing."""
-        return self._change(StageStatus.PENDING, due_at=due_at, rank_at=rank(due_at, self.priority))
-
-    def _change(self, leaving: StageStatus, **columns: Any) -> bool:
-        rows = StageRun.objects.using(self._state.db).filter(pk=self.pk, token=self.token, status=leaving)
-        if not rows.update(**columns):
-            return False
-        for name, value in columns.items():
-            setattr(self, name, value)
-        return True
