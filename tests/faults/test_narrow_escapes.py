@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
-import workflow_engine.hosts.worker as worker_module
+import workflow_engine.hosts.beating as beating_module
 from tests.faults.test_database_faults import unanswered_commit
 from tests.faults.test_database_faults import worker as starter_of
 from tests.hosts.working import status_of, working
@@ -263,7 +263,7 @@ def test_a_drain_gives_back_also_what_a_finish_under_way_has_started(
         entered.set()
         leave.wait(30)
 
-    real = worker_module.Beat
+    real = beating_module.Beat
 
     def beaten(**options: Any) -> Any:
         if box and box[0].is_stopping and options["running"] == {}:
@@ -277,7 +277,7 @@ def test_a_drain_gives_back_also_what_a_finish_under_way_has_started(
             asked.wait(10 if connection.vendor != "sqlite" else 0.2)
 
     create_run(known(define_workflow("w").pipe(one).pipe(two).build()))
-    monkeypatch.setattr(worker_module, "Beat", beaten)
+    monkeypatch.setattr(beating_module, "Beat", beaten)
     before = points.install(hook)
     try:
         with working(threads=1, grace=0) as worker:
