@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from workflow_engine.errors import InvalidDefinition
 
+from .condition_checks import check_condition
 from .context import In, Out
 from .identifiers import check_id
 from .stages import Stage
@@ -96,12 +97,7 @@ class WorkflowBuilder(Generic[In, Out]):
                 f"{where}: stage {stage.id!r} depends on {', '.join(map(repr, missing))}, which no earlier group "
                 f"has{hint}. Earlier stages: {', '.join(map(repr, earlier)) or 'none'}."
             )
-        unknown = sorted(stage.when.stages - set(earlier)) if stage.when is not None else []
-        if unknown:
-            raise InvalidDefinition(
-                f"{where}: the condition of stage {stage.id!r} ({stage.when}) reads the output of {unknown[0]!r}, "
-                f"which no earlier group has. Earlier stages: {', '.join(map(repr, earlier)) or 'none'}."
-            )
+        check_condition(where, stage, {one.id: one for before in self.groups for one in before.stages})
 
 
 @overload

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from workflow_engine.errors import InvalidDefinition
@@ -71,9 +73,15 @@ class Output:
     def __getitem__(self, key: str | int) -> Output:
         return Output(self._stage, (*self._path, key))
 
-    def is_in(self, values: Any) -> Condition:
+    def is_in(self, values: Iterable[Any]) -> Condition:
         """The value is one of ``values``."""
-        return self._compare("in", list(values))
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            raise InvalidDefinition(f"{self!r} in {values!r}: is_in takes a list of values.")
+        # A set has another order in each process, and the plan's hash must not.
+        among = sorted(values, key=repr) if isinstance(values, set | frozenset) else list(values)
+        if not among:
+            raise InvalidDefinition(f"{self!r} in {among!r}: is_in takes at least one value, or it never holds.")
+        return Condition({**self._at("in"), "value": [self._plain("in", value) for value in among]})
 
     def __eq__(self, value: object) -> Condition:  # type: ignore[override]
         return self._compare("==", value)
@@ -113,17 +121,24 @@ class Output:
         return f"Output({_place(self._stage, self._path)})"
 
     def _compare(self, op: str, value: Any) -> Condition:
-        if not _is_plain(value):
+        plain = self._plain(op, value)
+        if plain is None and op not in ("==", "!="):
+            raise InvalidDefinition(f"{self!r} {op} None never holds: None has no order. Use == or !=.")
+        return Condition({**self._at(op), "value": plain})
+
+    def _at(self, op: str) -> dict[str, Any]:
+        return {"op": op, "stage": self._stage, "path": list(self._path)}
+
+    def _plain(self, op: str, value: Any) -> Any:
+        """Return the value as it stands in stored JSON. Raises ``InvalidDefinition``."""
+        plain = value.value if isinstance(value, Enum) else value
+        if not (plain is None or isinstance(plain, str | int | float | bool)):
             raise InvalidDefinition(
                 f"{self!r} {op} {value!r}: compare with text, a number, a boolean or None (is_in: a list of these)."
             )
-        return Condition({"op": op, "stage": self._stage, "path": list(self._path), "value": value})
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(item is None or isinstance(item, str | int | float | bool) for item in value)
-    return value is None or isinstance(value, str | int | float | bool)
+        if isinstance(plain, float) and not math.isfinite(plain):
+            raise InvalidDefinition(f"{self!r} {op} {value!r}: JSON has no such number, so no output can have it.")
+        return plain
 
 
 def condition_of(value: Any) -> Condition:
@@ -157,6 +172,15 @@ def condition_stages(data: JsonObject) -> frozenset[str]:
     if "of" in data:
         return frozenset().union(*(condition_stages(one) for one in data["of"]))
     return frozenset((data["stage"],))
+
+
+def condition_fields(data: JsonObject) -> Iterator[tuple[str, str]]:
+    """Yield ``(stage, field)`` for each top-level field of an output that the condition reads."""
+    if "of" in data:
+        for one in data["of"]:
+            yield from condition_fields(one)
+    elif data["path"] and isinstance(data["path"][0], str):
+        yield data["stage"], data["path"][0]
 
 
 def condition_holds(data: JsonObject, outputs: Mapping[str, Any]) -> bool:

@@ -56,6 +56,21 @@ class DataType:
     def json_schema(self, mode: typing.Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
         return {"type": "null"} if self.type is None else self.adapter.json_schema(mode=mode)
 
+    def keys(self) -> frozenset[str] | None:
+        """Return the keys of the JSON objects that its values become; None if that cannot be told, or they are none."""
+        decorators = getattr(self.type, "__pydantic_decorators__", None)
+        if decorators is not None and decorators.model_serializers:
+            return None
+        try:
+            schema = self.json_schema("serialization")
+        except PydanticUserError:
+            return None
+        if reference := schema.get("$ref"):
+            schema = schema["$defs"][reference.rsplit("/", 1)[1]]
+        if schema.get("type") != "object" or "properties" not in schema or schema.get("additionalProperties"):
+            return None
+        return frozenset(schema["properties"])
+
 
 def _non_finite(value: Any, path: str = "") -> str | None:
     """Return the path of the first float that is NaN or infinite, None if there is none."""
