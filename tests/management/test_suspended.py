@@ -36,6 +36,7 @@ def test_a_run_shows_what_its_stage_waits_for_and_how_to_answer_it(known: Know, 
 
     words = "waits for the answer 'manager' until 2026-01-04 12:00:00 UTC"
     assert any(re.match(rf"approve +SUSPENDED +1 +{re.escape(words)}$", line) for line in called.lines)
+    assert f"now         Stage approve {words}." in called.lines
     assert f"Answer it with: manage.py wfe_answer {run.pk} approve --data JSON" in called.lines
     shown = call("wfe_status", str(run.pk), "--json").json["stages"][1]
     assert shown["when"] == "weigh.amount > 100"

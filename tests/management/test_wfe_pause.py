@@ -27,7 +27,13 @@ def test_a_run_is_paused_and_resumed(known: Know, host: InlineHost) -> None:
         (0, [f"Run {run.pk} is paused."]),
         (0, [f"Run {run.pk} was paused already."]),
     ]
-    assert OutboxEvent.objects.get(type="run.paused").payload["reason"] == "not today"
+    event = OutboxEvent.objects.get(type="run.paused")
+    assert event.payload["reason"] == "not today"
+    shown = call("wfe_status", str(run.pk))
+    assert "status      PENDING, paused" in shown.lines
+    (now,) = [line for line in shown.lines if line.startswith("now ")]
+    assert f"by {event.payload['actor']}: not today. Nothing new starts until it is resumed." in now
+    assert call("wfe_status", str(run.pk), "--json").json["waiting"] == now.removeprefix("now").strip()
     resumed = [call("wfe_resume", str(run.pk), "--json") for _ in range(2)]
     facts = {"scope": "run", "name": str(run.pk), "status": "PENDING"}
     assert [one.json for one in resumed] == [{**facts, "changed": True}, {**facts, "changed": False}]
@@ -45,6 +51,8 @@ def test_a_workflow_or_a_queue_is_paused_shown_and_resumed(
     called = call("wfe_pause", option, name, "--reason", "a bad\nrelease")
 
     assert (called.code, called.lines) == (0, [f"{scope.capitalize()} {name} is paused."])
+    run = create_run("chain", {"value": 1})
+    assert ("is paused since" in call("wfe_status", str(run.pk)).out) is (scope == "workflow")
     status = call("wfe_status")
     (line,) = [line for line in status.lines if line.startswith("Paused: ")]
     assert line.startswith(f"Paused: {scope} {name}, ")

@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from workflow_engine.bootstrap import get_kernel
 from workflow_engine.graphs.durations import spell
 from workflow_engine.models import WorkflowLog, WorkflowRun
+from workflow_engine.models.waiting import waiting_reason
 from workflow_engine.statuses import StageStatus, WaitKind
 
 from .changes import retry_in_words
@@ -32,6 +34,7 @@ def detail_as_json(run: WorkflowRun) -> dict[str, Any]:
         **run_as_json(run),
         "created_by": run.data.created_by,
         "cancel_reason": run.data.cancel_reason,
+        "waiting": waiting_reason(run, get_kernel().ports.clock.now()) or None,
         "metadata": run.metadata,
         "stages": [line.as_json() for line in stages_of(run)],
         "logs": [log_as_json(line) for line in last_lines(run, LOG_LINES)],
@@ -69,7 +72,7 @@ def _facts(run: WorkflowRun) -> dict[str, str]:
     return {
         "run": str(run.pk),
         "workflow": f"{run.workflow}, version {run.version}",
-        "status": run.status + (f", paused at {moment(run.paused_at)}" if run.paused_at else ""),
+        "status": run.status + (", paused" if run.paused_at and not run.is_finished else ""),
         "priority": str(run.priority),
         "generation": str(run.generation) if run.generation else "",
         "created": moment(run.created_at) + (f" by {run.data.created_by}" if run.data.created_by else ""),
@@ -80,6 +83,7 @@ def _facts(run: WorkflowRun) -> dict[str, str]:
         "cost": f"{run.total_cost:,.10g}" if run.total_cost else "",
         "tokens": f"{run.total_tokens:,}" if run.total_tokens else "",
         "cancelled": run.data.cancel_reason,
+        "now": waiting_reason(run, get_kernel().ports.clock.now()),
     }
 
 
