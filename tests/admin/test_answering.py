@@ -60,6 +60,20 @@ def test_the_page_of_a_waiting_run_has_a_form_made_of_the_wait(waiting: Workflow
     assert re.search(r'<textarea name="answer-note"', page)
 
 
+def test_a_wrong_answer_to_a_closed_question_is_told_that_it_is_closed(
+    waiting: WorkflowRun, host: InlineHost, staff: Any
+) -> None:
+    row = row_of(waiting)
+    answer_stage(waiting, "approve", {"outcome": "rejected"})
+
+    answer = staff(*RIGHTS).post(answer_url(waiting), filled(row, outcome="no such choice"), follow=True)
+
+    page = answer.content.decode()
+    assert "Stage approve does not wait for the answer &#x27;manager&#x27; any more; nothing was changed." in page
+    assert "See the form below" not in page
+    assert StageMemo.objects.count() == 1
+
+
 def test_an_answer_is_given_in_the_name_of_the_user_and_shown_with_its_time(
     waiting: WorkflowRun, host: InlineHost, staff: Any
 ) -> None:

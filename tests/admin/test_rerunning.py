@@ -62,6 +62,7 @@ def test_the_way_leads_from_the_run_over_the_preview_to_a_run_that_goes_on(
     assert rerun_url(run) in page
     kept, again = preview.split("<h2>")[1:]
     assert re.findall(r'<th scope="row">(\w+)</th>', kept) == ["first"]
+    assert ">Completed</span>" in kept
     assert re.findall(r'<th scope="row">(\w+)</th>', again) == ["left", "right", "last"]
     assert "The run goes on from right, in generation 1." in answer.content.decode()
     host.drain()

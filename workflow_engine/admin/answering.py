@@ -118,6 +118,9 @@ class AnsweringAdmin(admin.ModelAdmin):
             else:
                 text = _("Stage %(stage)s has its answer and goes on.") % {"stage": row.stage}
                 return self._back(request, run_id, text, messages.SUCCESS)
+        if not _asks(row, name):
+            text = _("Stage %(stage)s does not wait for the answer '%(name)s' any more; nothing was changed.")
+            return self._back(request, run_id, text % {"stage": row.stage, "name": name}, messages.ERROR)
         return self._again(request, run_id, {row.pk: form})
 
     def _back(self, request: HttpRequest, run_id: uuid.UUID, text: str, level: int) -> HttpResponse:
@@ -133,6 +136,11 @@ class AnsweringAdmin(admin.ModelAdmin):
         response = self.change_view(request, str(run_id), extra_context={"bound": bound})
         response.status_code = 422
         return response
+
+
+def _asks(row: StageRun, name: str) -> bool:
+    """Whether the question is still open, so that its form is on the page."""
+    return row.status == StageStatus.SUSPENDED and row.wait_kind == WaitKind.ANSWER and row.wait_name == name
 
 
 def _find(run_id: uuid.UUID, stage_run_id: str) -> tuple[WorkflowRun, StageRun]:

@@ -16,8 +16,8 @@ from django.utils.translation import gettext as _
 
 from workflow_engine.statuses import StageStatus
 
-NODE_WIDTH, NODE_HEIGHT = 196, 54
-COLUMN_GAP, ROW_GAP, MARGIN, HEADING = 56, 14, 10, 22
+NODE_WIDTH, NODE_HEIGHT = 208, 54
+COLUMN_GAP, ROW_GAP, MARGIN, HEADING = 40, 14, 10, 22
 LONGEST_ID, LONGEST_NOTE = 23, 29
 # A stage of several items shows the status that most asks for attention.
 ATTENTION = (

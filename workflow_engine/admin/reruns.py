@@ -18,6 +18,7 @@ from workflow_engine.errors import RunNotFound, WorkflowEngineError
 from workflow_engine.kernel.reruns import PlannedStage, current_rows, preview, read_run, rerunnable, standing
 from workflow_engine.models import WorkflowRun
 from workflow_engine.running import rerun_from
+from workflow_engine.statuses import StageStatus
 
 from .columns import MISSING, chip
 
@@ -85,4 +86,4 @@ def _page(run_id: uuid.UUID) -> str:
 
 
 def _line(stage: PlannedStage) -> dict[str, Any]:
-    return {"stage": stage, "chip": chip(stage.status) if stage.status else MISSING}
+    return {"stage": stage, "chip": chip(stage.status, StageStatus(stage.status).label) if stage.status else MISSING}

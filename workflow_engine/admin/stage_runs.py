@@ -18,7 +18,7 @@ from .columns import MISSING, chip, envelope_text, json_block, run_link, short, 
 
 @admin.register(StageRun)
 class StageRunAdmin(ReadOnlyAdmin):
-    list_display = ("stage", "chip_of_status", "run_page", "attempt", "held_by", "due_at", "duration", "problem")
+    list_display = ("stage", "chip_of_status", "run_page", "attempt", "problem", "duration", "held_by", "due_at")
     list_filter = ("status",)
     search_fields = ("id", "run_id")
     search_help_text = _("The exact id of a stage run or run")
@@ -28,7 +28,7 @@ class StageRunAdmin(ReadOnlyAdmin):
         "run_page",
         ("group_number", "stage_number", "generation"),
         ("queue", "priority"),
-        ("attempt", "failures", "crashes", "suspect"),
+        ("attempt", "failures", "crashes", "runs_alone"),
         ("due_at", "started_at", "finished_at", "duration", "superseded_at"),
         "worker",
         ("wait_kind", "wait_name"),
@@ -56,6 +56,11 @@ class StageRunAdmin(ReadOnlyAdmin):
         if row.status == StageStatus.SUSPENDED:
             return suspended_in_words(row, short(row.worker))
         return error_text(row.error) if row.error else MISSING
+
+    @admin.display(description=_("suspect"))
+    def runs_alone(self, row: StageRun) -> str:
+        # The icon of a boolean would show a red cross for what is well.
+        return str(_("yes, runs alone")) if row.suspect else MISSING
 
     @admin.display(description=_("worker"))
     def held_by(self, row: StageRun) -> str:
