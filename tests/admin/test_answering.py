@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from tests.admin.conftest import ATTACK, list_url, page_url
 from tests.waits import purchase, questionnaire
-from workflow_engine import Wait, answer_stage, cancel_run, create_run
+from workflow_engine import Wait, answer_stage, cancel_run, create_run, rerun_from
 from workflow_engine.definitions import StageContext, define_workflow, stage
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.hosts.inline import InlineHost
@@ -93,6 +93,24 @@ def test_an_answer_is_given_in_the_name_of_the_user_and_shown_with_its_time(
     assert f"<td>{memo.actor}</td>" in page
     assert "2026-01-01 12:00:00" in page
     assert row_of(waiting).wait_name == "board"
+
+
+def test_answers_of_before_a_rerun_are_told_from_those_of_now(
+    known: Know, host: InlineHost, clock: FakeClock, staff: Any
+) -> None:
+    run = create_run(known(purchase()), {"amount": 200})
+    host.drain()
+    for outcome in ("rejected", "approved"):
+        answer_stage(run, "approve", {"outcome": outcome})
+        host.drain()
+        if outcome == "rejected":
+            rerun_from(run, "approve")
+            host.drain()
+
+    page = staff(*RIGHTS).get(page_url(run)).content.decode()
+
+    answers = page.split("Answers <span")[1].split("</table>")[0]
+    assert re.findall(r"generation (\d)", answers) == ["0", "1"]
 
 
 def test_what_does_not_fit_is_said_next_to_the_field_and_nothing_moves_or_is_lost(

@@ -94,7 +94,13 @@ def test_no_worker_may_know_the_workflow(run: WorkflowRun, beat: Any, clock: Fak
 def test_every_worker_may_be_busy(run: WorkflowRun, beat: Any, clock: FakeClock) -> None:
     beat("chain", running=2)
 
-    assert waiting_reason(run, clock.now()) == "Waiting for a free worker: 2 of 2 places are taken."
+    assert waiting_reason(run, clock.now()) == "Waiting for a free worker: all 2 places are taken."
+
+
+def test_an_idle_worker_is_not_missed(run: WorkflowRun, beat: Any, clock: FakeClock) -> None:
+    beat("chain", running=1)
+
+    assert waiting_reason(run, clock.now()) == "A worker takes it in a moment: 1 of 2 places are free."
 
 
 def test_a_stage_may_be_running(run: WorkflowRun, beat: Any, kernel: Kernel, clock: FakeClock) -> None:

@@ -154,5 +154,5 @@ def test_a_condition_may_not_be_decided_yet(
 
     assert found == (
         "Whether stage approve runs is not decided yet: its condition is looked at when it is taken. "
-        "Waiting for a free worker: 2 of 2 places are taken."
+        "Waiting for a free worker: all 2 places are taken."
     )

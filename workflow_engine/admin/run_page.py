@@ -76,7 +76,8 @@ def _stages(run: WorkflowRun) -> QuerySet[StageRun]:
 
 def _answers(run: WorkflowRun) -> list[StageMemo]:
     rows = run.memos.filter(kind__in=(MemoKind.ANSWER, MemoKind.DEFAULT)).order_by("-pk")
-    only = ("kind", "name", "actor", "created_at", "run", "stage_run__stage", "stage_run__map_index")
+    of_stage = ("stage_run__stage", "stage_run__map_index", "stage_run__generation")
+    only = ("kind", "name", "actor", "created_at", "run", *of_stage)
     return list(rows.select_related("stage_run").only(*only)[:MOST_ROWS])[::-1]
 
 

@@ -147,15 +147,15 @@ def _names(run: WorkflowRun, workers: set[uuid.UUID]) -> dict[uuid.UUID, str]:
 
 
 def _no_worker(alive: Sequence[WorkerHeartbeat], workflow: str, queue: str | None = None) -> str:
-    """Say which worker is missing; or only that all are busy."""
+    """Say which worker is missing; or that all are busy, or that one is about to take it."""
     if missing := _missing_worker(alive, workflow, queue):
         return missing
     taking = _taking(alive, workflow, queue)
     slots, running = sum(item.slots for item in taking), sum(item.running for item in taking)
-    return _("Waiting for a free worker: %(running)d of %(slots)d places are taken.") % {
-        "running": min(running, slots),
-        "slots": slots,
-    }
+    if running < slots:
+        text = _("A worker takes it in a moment: %(free)d of %(slots)d places are free.")
+        return text % {"free": slots - running, "slots": slots}
+    return _("Waiting for a free worker: all %(slots)d places are taken.") % {"slots": slots}
 
 
 def _missing_worker(alive: Sequence[WorkerHeartbeat], workflow: str, queue: str | None = None) -> str:
