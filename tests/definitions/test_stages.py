@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from workflow_engine.definitions import Retry, StageContext, stage
+from workflow_engine.definitions import Retry, StageContext, Wait, stage
 from workflow_engine.errors import InvalidDefinition
 
 
@@ -152,3 +152,14 @@ def test_a_wrong_option_is_refused_with_its_value(options: dict[str, Any], words
 def test_a_policy_of_nonsense_is_refused_naming_the_field(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidDefinition, match=next(iter(options))):
         Retry(**options)
+
+
+def test_a_default_answer_that_does_not_fit_is_refused_with_its_fields() -> None:
+    class Decision(BaseModel):
+        outcome: bool
+        note: str
+
+    with pytest.raises(
+        InvalidDefinition, match=r"Wait 'manager': default .* type \(outcome: .*; note: Field required\)"
+    ):
+        Wait("manager", Decision, max_wait=timedelta(days=1), default={"outcome": "secret"})  # type: ignore[arg-type]

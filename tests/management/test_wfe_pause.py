@@ -41,7 +41,7 @@ def test_a_run_is_paused_and_resumed(known: Know, host: InlineHost) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "name", "scope"), [("--workflow", "chain", "workflow"), ("--queue", "mail", "queue")]
+    ("option", "name", "scope"), [("--workflow", "chain", "workflow"), ("--queue", "workflows", "queue")]
 )
 def test_a_workflow_or_a_queue_is_paused_shown_and_resumed(
     known: Know, host: InlineHost, option: str, name: str, scope: str
@@ -63,6 +63,19 @@ def test_a_workflow_or_a_queue_is_paused_shown_and_resumed(
     assert called.json == {"scope": scope, "name": name, "changed": True}
     assert not Pause.objects.exists()
     assert call("wfe_resume", option, name).lines == [f"{scope.capitalize()} {name} was not paused."]
+
+
+def test_a_queue_without_stages_is_paused_and_said_to_have_none(known: Know) -> None:
+    known(chain(1))
+
+    called = call("wfe_pause", "--queue", "wrokflows")
+
+    assert called.code == 0
+    assert called.lines == [
+        "Queue wrokflows is paused.",
+        "No stage of the code here is in it. Queues with stages: workflows.",
+    ]
+    assert call("wfe_pause", "--queue", "workflows").lines == ["Queue workflows is paused."]
 
 
 @pytest.mark.parametrize("command", ["wfe_pause", "wfe_resume"])

@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal
 from pydantic import ValidationError
 from typing_extensions import TypeVar
 
-from workflow_engine.errors import InvalidDefinition
+from workflow_engine.errors import InvalidDefinition, field_errors
 
 from .context import Out
 from .identifiers import check_id
@@ -134,9 +134,11 @@ class Wait(Generic[Answer]):
             raise InvalidDefinition(f"{where}: a default answer needs max_wait, after which it is given.")
         try:
             self.data.write(self.default)
-        except (ValidationError, ValueError) as error:
-            problem = str(error).splitlines()[0]
+        except ValidationError as error:
+            problem = "; ".join(map(str, field_errors(error)))
             raise InvalidDefinition(f"{where}: default does not fit the answer's type ({problem}).") from error
+        except ValueError as error:
+            raise InvalidDefinition(f"{where}: default does not fit the answer's type ({error}).") from error
 
     @property
     def has_default(self) -> bool:

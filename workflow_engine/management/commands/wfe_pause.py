@@ -9,10 +9,11 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from workflow_engine.bootstrap import get_kernel
+from workflow_engine.definitions import registered_workflows
 from workflow_engine.kernel.commands import PauseRun, PauseWork
 from workflow_engine.management.command import COMPLETED, FAILED, NOT_FOUND, UNAVAILABLE, USAGE, EngineCommand, whoami
 from workflow_engine.management.targets import add_target, read_target
-from workflow_engine.statuses import OPEN_RUN
+from workflow_engine.statuses import OPEN_RUN, PauseScope
 
 
 class Command(EngineCommand):
@@ -44,5 +45,11 @@ class Command(EngineCommand):
             self.say_json(facts if status is None else {**facts, "status": status})
         elif not has_ended:
             self.say(f"{target} is paused." if changed else f"{target} was paused already.")
+            if target.scope == PauseScope.QUEUE and target.name not in (known := _known_queues()):
+                self.say(f"No stage of the code here is in it. Queues with stages: {', '.join(known) or 'none'}.")
         if has_ended:
             raise CommandError(f"{target} had already ended: it is {status}.", returncode=FAILED)
+
+
+def _known_queues() -> list[str]:
+    return sorted({stage.queue for workflow in registered_workflows() for stage in workflow})
