@@ -23,7 +23,7 @@ def walk_through(say: Say) -> None:
     """Pay an expense that needs a manager, on a payment day two seconds from now. Takes about six seconds."""
     soon = timezone.now() + timedelta(seconds=2)
     expense = Expense.objects.create(owner="Ada", amount=Decimal("240.00"), receipt=RECEIPT, pay_at=soon)
-    say(f"\nNext: Ada wants {expense.amount} back. The run waits for a manager, a payment day and a bank.\n")
+    say(f"\nNext: Ada wants {expense.amount} back, from a manager, on a payment day, by a bank.\n")
     result = run_and_wait(
         expense_claim,
         subject=expense,
@@ -63,9 +63,7 @@ class Reader:
         )
 
     def _answer(self, seen: RunSnapshot) -> None:
-        self._say(
-            f'          the demo calls answer_stage(run, "{approve.id}", {YES.model_dump(exclude_defaults=True)})'
-        )
+        self._say(f"          the demo answers as {YES.by}: {YES.outcome}")
         answer_stage(seen.run_id, approve, YES, actor="Grace")
 
 

@@ -23,7 +23,7 @@ class WorkerHeartbeatAdmin(ReadOnlyAdmin):
         ("name", "state"),
         "id",
         ("host", "pid", "version"),
-        ("busy", "zombies"),
+        ("busy", "checking", "zombies"),
         "taken_queues",
         "known_workflows",
         ("started_at", "beat_at", "lease_until", "stopped_at"),

@@ -1,7 +1,10 @@
 import json
+import logging
 import shlex
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,8 @@ class Command(BaseCommand):
         self._say("\nThe report:")
         for file in _copy_artifacts(run, VAR_DIR / "report"):
             self._say(f"  {file}")
-        walk_through(self._say)
+        with _workers_silent():
+            walk_through(self._say)
         self._explain(path, self._console_login())
 
     def _gather(self) -> str:
@@ -57,17 +61,30 @@ class Command(BaseCommand):
         arguments = shlex.join(_arguments(path, practice_failures=2))
         self._say(
             f"\nThe console ({login}):\n"
-            f"  {manage} runserver      then open {ADMIN_URL}\n"
-            "  With a worker running, add an expense of more than 100.00 there, and answer on the page of its run.\n"
+            f"  {manage} runserver\n"
+            f"  and open {ADMIN_URL}. With a worker running, add an expense of\n"
+            "  more than 100.00 there, and answer on the page of its run.\n"
             "\nSee it survive a crash, in three terminals:\n"
             f"  1  {manage} wfe_worker\n"
             f"  2  {manage} wfe_run {document_analysis.id} {arguments} --watch --no-host\n"
-            "  3  kill -9 the worker while the run waits for its retry or works, then start another one:\n"
-            f"     {manage} wfe_worker   and the run goes on where it was."
+            "  3  kill -9 the worker while the run waits for its retry or works, then start\n"
+            "     another one like the first: the run goes on where it was."
         )
 
     def _say(self, text: str) -> None:
         self.stdout.write(text)
+
+
+@contextmanager
+def _workers_silent() -> Iterator[None]:
+    """Leave the lines of a worker's start and end out; warnings are still shown."""
+    logger = logging.getLogger("workflow_engine.hosts.worker")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _interpreter() -> str:
