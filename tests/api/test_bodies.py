@@ -42,6 +42,13 @@ def test_hostile_json_is_refused_with_a_problem(content: Any, api: JSONClient, w
     assert not WorkflowRun.objects.exists()
 
 
+@pytest.mark.parametrize("content", [b"[1]", b'"x"', b"5", b"null"])
+def test_a_body_that_is_no_object_is_told_so_in_the_words_of_json(content: bytes, api: JSONClient) -> None:
+    problem = problem_of(api.send("runs/", content))
+
+    assert [(item["pointer"], item["detail"]) for item in problem["errors"]] == [("", "Input should be an object")]
+
+
 @pytest.mark.parametrize("levels", [65, 200, 800])
 def test_an_input_that_nests_too_deeply_is_refused(levels: int, api: JSONClient, workflow: Workflow[Any, Any]) -> None:
     content = b'{"workflow_id": "delivery", "input": {"more": ' + b"[" * levels + b"]" * levels + b"}}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from django.apps import apps
@@ -16,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from workflow_engine.errors import field_errors
+from workflow_engine.errors import FieldError, field_errors
 
 from .bodies import Body, BoundedJSONParser
 from .permissions import EnginePermission
@@ -83,10 +84,15 @@ class EngineView(APIView):
         try:
             return model.model_validate(self.request.data)
         except ValidationError as error:
-            raise InvalidBody(field_errors(error)) from error
+            raise InvalidBody([_of_json(item) for item in field_errors(error)]) from error
 
     def address(self, name: str, **arguments: Any) -> str:
         """Return the absolute address of another endpoint, in whatever namespace this one is."""
         match = self.request.resolver_match
         names = [*(match.namespaces if match else ()), name]
         return str(self.request.build_absolute_uri(reverse(":".join(names), kwargs=arguments)))
+
+
+def _of_json(error: FieldError) -> FieldError:
+    """Leave the names of Python's types out of what is said of the body as a whole."""
+    return replace(error, message="Input should be an object") if error.code in ("model_type", "dict_type") else error
