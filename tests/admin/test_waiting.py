@@ -51,7 +51,7 @@ def test_its_workflow_may_be_paused(run: WorkflowRun, clock: FakeClock) -> None:
     pause_workflow("chain", reason="a bad release", actor="ada")
 
     assert waiting_reason(run, clock.now()) == (
-        "The workflow chain is paused since 2026-01-01 12:00:00 UTC by ada: a bad release. "
+        "The workflow chain has been paused since 2026-01-01 12:00:00 UTC by ada: a bad release. "
         "Nothing new starts until it is resumed."
     )
 
@@ -62,7 +62,7 @@ def test_a_stage_s_queue_may_be_paused(run: WorkflowRun, kernel: Kernel, clock: 
     run.refresh_from_db()
 
     assert waiting_reason(run, clock.now()) == (
-        "Stage add-1 waits: its queue workflows is paused since 2026-01-01 12:00:00 UTC."
+        "Stage add-1 waits: its queue workflows has been paused since 2026-01-01 12:00:00 UTC."
     )
 
 

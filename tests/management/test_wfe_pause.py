@@ -52,7 +52,7 @@ def test_a_workflow_or_a_queue_is_paused_shown_and_resumed(
 
     assert (called.code, called.lines) == (0, [f"{scope.capitalize()} {name} is paused."])
     run = create_run("chain", {"value": 1})
-    assert ("is paused since" in call("wfe_status", str(run.pk)).out) is (scope == "workflow")
+    assert ("has been paused since" in call("wfe_status", str(run.pk)).out) is (scope == "workflow")
     status = call("wfe_status")
     (line,) = [line for line in status.lines if line.startswith("Paused: ")]
     assert line.startswith(f"Paused: {scope} {name}, ")

@@ -33,7 +33,7 @@ def waiting_reason(run: WorkflowRun, now: datetime) -> str:
     pauses = list(Pause.objects.using(run._state.db).order_by("pk"))
     if pause := next((pause for pause in pauses if pause.is_of(PauseScope.WORKFLOW, run.workflow)), None):
         facts = {"workflow": run.workflow, "pause": _pause_text(pause.paused_at, pause.actor, pause.reason)}
-        return _("The workflow %(workflow)s is paused %(pause)s. Nothing new starts until it is resumed.") % facts
+        return _("The workflow %(workflow)s has been paused %(pause)s. Nothing new starts until it is resumed.") % facts
     if run.status == RunStatus.RUNNING:
         return _why_running(run, now, pauses)
     if run.due_at > now:
@@ -96,7 +96,7 @@ def _why_stage(
         return _why_suspended(row, run, now, alive, names)
     if pause := next((pause for pause in pauses if pause.is_of(PauseScope.QUEUE, row.queue)), None):
         text = _pause_text(pause.paused_at, pause.actor, pause.reason)
-        return _("Stage %(stage)s waits: its queue %(queue)s is paused %(pause)s.") % {
+        return _("Stage %(stage)s waits: its queue %(queue)s has been paused %(pause)s.") % {
             **facts,
             "queue": row.queue,
             "pause": text,
