@@ -242,6 +242,9 @@ def actor_name(actor: Any) -> str:
 
 
 def _stage_id(stage: Stage[Any, Any, Any] | str) -> str:
+    """Return the id of a stage given as such, or as its id. Raises ``InvalidInput``."""
+    if not isinstance(stage, str | Stage):
+        raise InvalidInput("a stage", [FieldError("stage", f"must be a stage or its id, got {stage!r}"[:200])])
     return stage if isinstance(stage, str) else stage.id
 
 

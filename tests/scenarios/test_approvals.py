@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
 
 from tests.invariants import check_all, events
-from workflow_engine import Wait, answer_stage, cancel_run, create_run
+from workflow_engine import Wait, answer_stage, cancel_run, create_run, rerun_from
 from workflow_engine.definitions import StageContext, Workflow, define_workflow, stage
 from workflow_engine.errors import (
     AlreadyAnswered,
@@ -301,6 +302,7 @@ def test_waiting_for_what_is_not_declared_fails_the_stage_for_good(known: Callab
 
     run.refresh_from_db()
     assert (run.status, run.error["code"]) == ("FAILED", "INVALID_DEFINITION")
+    assert "waits for 'manager', which it does not declare" in run.error["message"]
     assert "waits=[…]" in run.error["message"]
     assert stage_of(run, "careless").attempt == 1
 
@@ -346,3 +348,11 @@ def test_a_large_answer_goes_to_the_blob_store(known: Callable[..., Any], host: 
     run.refresh_from_db()
     assert run.get_output() == 100_000
     assert "blob" in StageMemo.objects.get().value
+
+
+@pytest.mark.parametrize("function", [rerun_from, partial(answer_stage, data={})], ids=["rerun", "answer"])
+def test_what_is_no_stage_is_named(approval: Workflow[Expense, str], db: None, function: Any) -> None:
+    run = create_run("approval", {"amount": 1})
+
+    with pytest.raises(InvalidInput, match="stage: must be a stage or its id, got None"):
+        function(run, stage=None)

@@ -195,6 +195,10 @@ def test_t41_after_the_deadline_an_error_of_the_check_is_final(
     assert "provider away" in run.error["message"]
 
 
+def test_a_failure_without_a_reason_says_so() -> None:
+    assert Completion.failed(" ").reason == "the completion check gave no reason"
+
+
 def test_t42_work_that_has_failed_fails_stage_and_run_at_once(
     host: InlineHost, clock: FakeClock, provider: Provider
 ) -> None:

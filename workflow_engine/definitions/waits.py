@@ -56,7 +56,7 @@ class Completion(Generic[Out]):
     @classmethod
     def failed(cls, reason: str) -> Completion[Any]:
         """The work has failed for good, and so does the stage. Raise instead if trying again may help."""
-        return cls("failed", reason=str(reason))
+        return cls("failed", reason=str(reason).strip() or "the completion check gave no reason")
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,9 +65,15 @@ class Waiting:
     def _refuse_odd_times(self, poll_every: Any, max_wait: Any, first_poll_at: Any) -> None:
         problems = []
         if not _is_span(poll_every) or poll_every <= timedelta(0):
-            problems.append(FieldError("poll_every", f"must be a timedelta above 0, got {poll_every!r}"[:200]))
+            problems.append(
+                FieldError("poll_every", f"must be a timedelta above 0 (at most 100 years), got {poll_every!r}"[:200])
+            )
         if max_wait is not None and (not _is_span(max_wait) or max_wait <= timedelta(0)):
-            problems.append(FieldError("max_wait", f"must be a timedelta above 0 or None, got {max_wait!r}"[:200]))
+            problems.append(
+                FieldError(
+                    "max_wait", f"must be a timedelta above 0 (at most 100 years), or None, got {max_wait!r}"[:200]
+                )
+            )
         if first_poll_at is not None and not _is_aware(first_poll_at):
             text = f"must be a time with a time zone, got {first_poll_at!r}"[:200]
             problems.append(FieldError("first_poll_at", text))
@@ -78,7 +84,7 @@ class Waiting:
         """Return the answer as its type makes it. Raises ``StageSuspended`` if there is none yet."""
         if not isinstance(wait, Wait) or self._definition.get_wait(wait.name) is not wait:
             raise InvalidDefinition(
-                f"Stage {self._stage.stage_id!r} waits for {wait!r}, which it does not declare. "
+                f"Stage {self._stage.stage_id!r} waits for {getattr(wait, 'name', wait)!r}, which it does not declare. "
                 "Add it to the stage's waits=[…]."
             )
         memo = self._memory.get(MemoKind.ANSWER, wait.name)
@@ -90,7 +96,9 @@ class Waiting:
         """Return if this sleep is over. Raises ``StageSuspended`` if it begins."""
         check_name(name, f"a sleep in stage {self._stage.stage_id!r}")
         if not (_is_span(until) or _is_aware(until)):
-            problem = FieldError("until", f"must be a timedelta or a time with a time zone, got {until!r}"[:200])
+            problem = FieldError(
+                "until", f"must be a timedelta (at most 100 years) or a time with a time zone, got {until!r}"[:200]
+            )
             raise InvalidInput(f"the sleep {name!r} in stage {self._stage.stage_id!r}", [problem])
         if self._memory.get(MemoKind.TIMER, name) is not None:
             # A stage goes on after a sleep only when the database says that it is over.
