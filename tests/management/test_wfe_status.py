@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -60,6 +61,15 @@ def test_the_overview_shows_workers_that_are_alive(kernel: Kernel, clock: FakeCl
 
     assert "  box-2: 0 running, 8 slots, last beat 0 s ago" in called.lines
     assert "box-1" not in called.out
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(db: None) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(SystemExit, match="141"):
+        call("wfe_status", out=Closed())
 
 
 def test_the_overview_can_be_narrowed_and_is_json_too(known: Know, host: InlineHost) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
@@ -28,6 +30,8 @@ from workflow_engine.errors import (
 )
 
 COMPLETED, FAILED, USAGE, CANCELLED, NOT_FOUND, TIMEOUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 3, 4, 5, 130
+# As of a program that SIGPIPE has ended.
+UNREAD = 141
 _USAGE_ERRORS = (
     IdempotencyConflict,
     InvalidConfig,
@@ -79,6 +83,11 @@ class EngineCommand(BaseCommand):
                 self.say_json(refusal.as_json())
             # Django prints the name of the class before the text.
             raise CommandError(str(refusal), returncode=refusal.returncode) from error
+        except BrokenPipeError:
+            # Whoever reads this, ``head`` say, has seen enough. Python would flush once more at its end, and complain.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+            raise SystemExit(UNREAD) from None
 
     def say(self, text: str = "") -> None:
         """Print a line now, also into a pipe; letters that the output's encoding lacks are spelled out."""
