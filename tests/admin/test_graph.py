@@ -15,6 +15,8 @@ class Row:
     stage: str
     status: str
     attempt: int = 1
+    failures: int = 0
+    crashes: int = 0
     progress: dict[str, Any] | None = None
 
 
@@ -40,9 +42,17 @@ def test_a_stage_of_several_items_shows_what_most_asks_for_attention() -> None:
 
 
 def test_a_running_stage_shows_how_far_it_is() -> None:
-    node = nodes_of(plan(["a"]), [Row("a", "RUNNING", attempt=2, progress={"percent": 40.0})], {"a": "1 s"})[0][0]
+    node = nodes_of(
+        plan(["a"]), [Row("a", "RUNNING", attempt=2, failures=1, progress={"percent": 40.0})], {"a": "1 s"}
+    )[0][0]
 
     assert (node.percent, node.note) == (40.0, "Running · 1 s · attempt 2")
+
+
+def test_the_attempts_of_a_stage_that_has_waited_are_no_retries() -> None:
+    node = nodes_of(plan(["a"]), [Row("a", "COMPLETED", attempt=2)], {"a": "1 s"})[0][0]
+
+    assert node.note == "Completed · 1 s"
 
 
 @pytest.mark.parametrize("count", [1, 3, 40])

@@ -37,6 +37,8 @@ class Row(Protocol):
     stage: str
     status: str
     attempt: int
+    failures: int
+    crashes: int
     progress: dict[str, Any] | None
 
 
@@ -86,8 +88,8 @@ def _node(stage_id: str, rows: list[Row], note: str, tip: str) -> Node:
         return Node(stage_id, status, f"{label} · {done}/{len(rows)}", 100 * done / len(rows))
     percent = (rows[0].progress or {}).get("percent") if status == StageStatus.RUNNING else None
     parts = [label, note] if note else [label]
-    # A stage that waits begins again with each answer: its attempts are no retries.
-    if rows[0].attempt > 1 and status != StageStatus.SUSPENDED:
+    # A stage that has waited began again with each answer: such attempts are no retries.
+    if rows[0].failures or rows[0].crashes:
         parts.append(_("attempt %(number)d") % {"number": rows[0].attempt})
     return Node(stage_id, status, " · ".join(parts), percent, tip)
 
