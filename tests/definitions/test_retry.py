@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from workflow_engine.definitions import NonRetryableError, Retry, RetryAfter
-from workflow_engine.errors import InvalidOutput
+from workflow_engine.errors import InvalidDefinition, InvalidOutput
 
 
 def test_the_wait_doubles_up_to_the_maximum() -> None:
@@ -42,3 +42,8 @@ def test_an_absurd_number_of_failures_does_not_overflow() -> None:
     policy = Retry(max_attempts=10**9, factor=10.0, jitter=0)
 
     assert policy.delay_after(ValueError(), 10**8) == policy.maximum
+
+
+def test_a_first_wait_that_the_maximum_would_cut_is_refused() -> None:
+    with pytest.raises(InvalidDefinition, match="initial must not be above maximum"):
+        Retry(initial=timedelta(hours=1))

@@ -45,6 +45,8 @@ class WorkflowBuilder(Generic[In, Out]):
         """
         if not stages:
             raise InvalidDefinition(f"Workflow {self.id!r}: parallel() needs at least one stage.")
+        if not isinstance(fail_fast, bool):
+            raise InvalidDefinition(f"Workflow {self.id!r}: fail_fast must be True or False, got {fail_fast!r}.")
         return self._add(stages, fail_fast=fail_fast)
 
     def retired(self, *stages: AnyStage) -> WorkflowBuilder[In, Out]:

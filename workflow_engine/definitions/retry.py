@@ -71,6 +71,10 @@ class Retry:
         for field, value, fits, right in checks:
             if not fits:
                 raise InvalidDefinition(f"Retry({field}={value!r}): {field} must be {right}.")
+        if self.initial > self.maximum:
+            raise InvalidDefinition(
+                f"Retry(initial={self.initial!r}, maximum={self.maximum!r}): initial must not be above maximum."
+            )
         classes = self.no_retry_on if isinstance(self.no_retry_on, tuple) else (self.no_retry_on,)
         for item in classes:
             if not (isinstance(item, type) and issubclass(item, BaseException)):

@@ -196,7 +196,9 @@ def stage(
 
 def _check_waits(where: str, waits: Any) -> None:
     if not isinstance(waits, list | tuple) or not all(isinstance(item, Wait) for item in waits):
-        raise InvalidDefinition(f"{where}: waits must be a list of Wait(...), got {waits!r}.")
+        # A wait is not shown whole: its default may be nobody's business.
+        got = f"the wait {waits.name!r} without a list around it" if isinstance(waits, Wait) else repr(waits)[:200]
+        raise InvalidDefinition(f"{where}: waits must be a list of Wait(...), got {got}.")
     names = [item.name for item in waits]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InvalidDefinition(f"{where}: there are two waits named {min(twice)!r}. Names are unique in a stage.")
