@@ -155,3 +155,12 @@ def _lines(run: Any, count: int) -> list[WorkflowLog]:
         WorkflowLog(run_id=run.pk, level="INFO", message=f"line {number}.", created_at=run.created_at)
         for number in range(count)
     ]
+
+
+def test_a_fact_that_is_false_or_zero_is_shown_as_what_it_is(make_run: Callable[..., Any], chief: Client) -> None:
+    run = make_run(options={"annotations": {"fact.no": False, "fact.zero": 0, "fact.empty": []}})
+
+    page = chief.get(page_url(run)).content.decode()
+
+    for value in ("false", "0", "[]"):
+        assert f'<td class="wfe-text wfe-mono">{value}</td>' in page

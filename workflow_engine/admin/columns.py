@@ -66,7 +66,7 @@ def cut(text: str, longest: int = 120) -> str:
 
 def compact(value: Any) -> str:
     """Return JSON on one line, secrets masked; an empty text for nothing."""
-    return cut(json.dumps(redact(value), ensure_ascii=False), 2_000) if value else ""
+    return "" if value is None or value == {} else cut(json.dumps(redact(value), ensure_ascii=False), 2_000)
 
 
 def pretty(value: Any) -> str:
