@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from workflow_engine.executors.attempts import describe
@@ -17,10 +19,32 @@ from workflow_engine.redaction import MASK, redact_text
         ("used total_tokens=512 of 1000", "used total_tokens=512 of 1000"),
         ("ratio: 3:1, time 12:30", "ratio: 3:1, time 12:30"),
         ("connect(host='db', secret='x y')", f"connect(host='db', secret={MASK})"),
+        ("dsn=-postgres+ssl://bob:s3cret@db/x", f"dsn=-postgres+ssl://bob:{MASK}@db/x"),
     ],
 )
 def test_secrets_in_texts_are_masked(text: str, masked: str) -> None:
     assert redact_text(text) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 500_000,
+        "a-" * 250_000,
+        "a.1" * 150_000,
+        "a1" * 250_000,
+        "a://" * 100_000,
+        "a " * 250_000,
+        "a" + " " * 500_000,
+    ],
+    ids=["letters", "dashes", "dots", "digits", "schemes", "words", "spaces"],
+)
+def test_long_encoded_data_in_a_text_does_not_hold_up_the_process(text: str) -> None:
+    began = time.process_time()
+
+    assert redact_text(text) == text
+
+    assert time.process_time() - began < 5
 
 
 def test_what_is_stored_of_an_error_shows_no_secret() -> None:
