@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -26,27 +27,40 @@ logger = logging.getLogger(__name__)
 Error = dict[str, Any]
 
 
-def decide(ports: Ports, rows: Sequence[StageRun], causation_id: uuid.UUID) -> list[StageRun]:
-    """Skip those of ``rows`` whose condition does not hold; return the others, which may start.
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What has become of due stages."""
+
+    startable: list[StageRun]
+    # The database or the blob store failed: nobody has decided yet.
+    undecided: list[StageRun] = field(default_factory=list)
+    # Runs in which something was skipped, or has failed: what follows may be due by now.
+    moved: frozenset[uuid.UUID] = frozenset()
+
+
+def decide(ports: Ports, rows: Sequence[StageRun], causation_id: uuid.UUID) -> Decided:
+    """Skip those of ``rows`` whose condition does not hold; say which may start.
 
     Outputs are read outside of any transaction, since large ones lie in the blob store.
     """
-    undecided = [row for row in rows if row.conditional and row.attempt == 0]
-    if not undecided:
-        return list(rows)
+    conditional = [row for row in rows if row.conditional and row.attempt == 0]
+    if not conditional:
+        return Decided(list(rows))
     wrong: dict[uuid.UUID, Error | None] = {}
-    for run_id, group in groupby(sorted(undecided, key=lambda row: row.run_id), key=lambda row: row.run_id):
+    undecided: list[StageRun] = []
+    moved = set()
+    for run_id, group in groupby(sorted(conditional, key=lambda row: row.run_id), key=lambda row: row.run_id):
         mine = list(group)
         try:
             found = _decide_run(ports, run_id, mine)
-            if found:
-                transact(ports, causation_id, lambda work: _skip(work, run_id, mine, found))  # noqa: B023
+            if found and transact(ports, causation_id, lambda work: _skip(work, run_id, mine, found)):  # noqa: B023
+                moved.add(run_id)
         except Exception:
-            # The database or the blob store: nobody has decided, so nothing of this run starts here.
             logger.exception("condition not decided run=%s", run_id)
             found = {row.pk: None for row in mine}
+            undecided += mine
         wrong |= found
-    return [row for row in rows if row.pk not in wrong]
+    return Decided([row for row in rows if row.pk not in wrong], undecided, frozenset(moved))
 
 
 def _decide_run(ports: Ports, run_id: uuid.UUID, rows: Sequence[StageRun]) -> dict[uuid.UUID, Error | None]:
@@ -54,39 +68,53 @@ def _decide_run(ports: Ports, run_id: uuid.UUID, rows: Sequence[StageRun]) -> di
     plan = RunData.objects.using(ports.using).values_list("plan", flat=True).get(pk=run_id)
     conditions = {row.pk: _condition(plan, row) for row in rows}
     wanted = frozenset().union(*(condition_stages(one) for one in conditions.values() if one))
-    outputs = _outputs(ports, run_id, wanted)
+    outputs, lost = _outputs(ports, run_id, wanted)
     found: dict[uuid.UUID, Error | None] = {}
     for pk, condition in conditions.items():
+        if condition is None:
+            continue
+        if gone := [lost[stage_id] for stage_id in sorted(condition_stages(condition)) if stage_id in lost]:
+            # For good, so waiting would be for ever.
+            found[pk] = gone[0]
+            continue
         try:
-            if condition is not None and not condition_holds(condition, outputs):
+            if not condition_holds(condition, outputs):
                 found[pk] = None
         except TypeError as error:
-            found[pk] = {"code": "CONDITION_FAILED", "class": "TypeError", "message": str(error)[:2000]}
+            found[pk] = _failed(error, str(error))
     return found
+
+
+def _failed(error: Exception, message: str) -> Error:
+    return {"code": "CONDITION_FAILED", "class": type(error).__name__, "message": message[:2000]}
 
 
 def _condition(plan: Mapping[str, Any], row: StageRun) -> Mapping[str, Any] | None:
     return next((item.get("when") for item in group_of(plan, row.group_number) if item["id"] == row.stage), None)
 
 
-def _outputs(ports: Ports, run_id: uuid.UUID, stage_ids: frozenset[str]) -> dict[str, Any]:
+def _outputs(
+    ports: Ports, run_id: uuid.UUID, stage_ids: frozenset[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the outputs by stage id, and the errors of those that are lost."""
     rows = StageRun.objects.using(ports.using).current().filter(run=run_id, stage__in=stage_ids, status__in=DONE_STAGE)
-    found = {}
+    found, lost = {}, {}
     for stage_id, envelope in rows.values_list("stage", "output"):
         try:
             found[stage_id] = Envelope(envelope).open(ports.blobs)
         except (BlobNotFound, BlobCorrupt) as error:
-            raise LookupError(f"the output of {stage_id!r} cannot be read: {error}") from error
-    return found
+            lost[stage_id] = _failed(error, f"the output of {stage_id!r} cannot be read: {error}")
+    return found, lost
 
 
 def _skip(
     work: UnitOfWork, run_id: uuid.UUID, candidates: Sequence[StageRun], found: Mapping[uuid.UUID, Error | None]
-) -> None:
+) -> bool:
+    """Skip, or fail, what is in ``found``; False: the run is held, or does not go on."""
     # Never waiting: whoever holds the run, the stages are due a moment later too.
     run = work.lock_run(run_id, skip_locked=True)
     if run is None or run.status != RunStatus.RUNNING or run.paused_at is not None:
-        return
+        return False
     groups = set()
     for candidate in candidates:
         # A copy: a try that is rolled back must not have changed what the next one begins with.
@@ -103,3 +131,4 @@ def _skip(
     for number in groups:
         settle(work, run, number)
     points.hit(points.SKIP_IN_TX)
+    return True

@@ -31,6 +31,8 @@ from .base import Command, handles
 
 logger = logging.getLogger(__name__)
 UNKNOWN_STAGE_WAIT = timedelta(seconds=30)
+# Whether it is skipped could not be told: what it depends on cannot be read just now.
+UNDECIDED_WAIT = timedelta(seconds=5)
 MAX_PASSES = 5
 
 
@@ -39,7 +41,7 @@ class StartStagesResult:
     started: tuple[StartedStage, ...] = ()
     # Somebody else has them, or their run has ended.
     dropped: int = 0
-    # The code here does not know the stage: due again in half a minute.
+    # The code here does not know the stage, or its condition cannot be decided now: due again a little later.
     deferred: int = 0
 
 
@@ -77,15 +79,19 @@ def start_stages(command: StartStages, ports: Ports, causation_id: uuid.UUID) ->
             left = command.starter.room - len(started)
             idle = command.idle and not started
             candidates = _candidates(command, ports, passed, left, idle=idle) if left > 0 else []
-            startable = decide(ports, candidates, causation_id)
-            dropped += len(candidates) - len(startable)
+            decided = decide(ports, candidates, causation_id)
+            startable, undecided = decided.startable, decided.undecided
+            dropped += len(candidates) - len(startable) - len(undecided)
+            deferred += len(undecided)
+            _put_off(ports, causation_id, undecided)
             for result in _start(command, ports, causation_id, startable):
                 started += result.started
                 dropped += result.dropped
                 deferred += result.deferred
                 points.hit(points.START_AFTER)
-            # Not those whose stages were skipped: what follows may be due by now.
-            passed += {row.run_id for row in startable}
+            # Where stages were skipped what follows may be due by now.
+            starting = {row.run_id for row in startable}
+            passed += {row.run_id for row in candidates if row.run_id in starting or row.run_id not in decided.moved}
             if not candidates or dropped + deferred == 0 or any(stage.alone for stage in started):
                 break
     except (WorkflowEngineError, Error) as error:
@@ -162,15 +168,22 @@ def _start(
         except Exception:
             # It would fail again: the others go on, and it is tried again now and then.
             logger.exception("stages cannot be started run=%s", run_id)
-            transact(ports, causation_id, lambda work: _defer(work, mine))  # noqa: B023
+            transact(ports, causation_id, lambda work: _defer(work, mine, UNKNOWN_STAGE_WAIT))  # noqa: B023
             yield StartStagesResult(deferred=len(mine))
 
 
-def _defer(work: UnitOfWork, rows: Iterable[StageRun]) -> None:
+def _put_off(ports: Ports, causation_id: uuid.UUID, undecided: Iterable[StageRun]) -> None:
+    """Let what nobody can decide about just now (the blob store is away) hide nothing else, each run by itself."""
+    for _, rows in groupby(undecided, key=lambda row: row.run_id):
+        mine = list(rows)
+        transact(ports, causation_id, lambda work: _defer(work, mine, UNDECIDED_WAIT))  # noqa: B023
+
+
+def _defer(work: UnitOfWork, rows: Iterable[StageRun], wait: timedelta) -> None:
     for row in rows:
         run = work.lock_run(row.run_id, skip_locked=True)
         if run is not None:
-            row.defer(due_at=work.now + UNKNOWN_STAGE_WAIT)
+            copy(row).defer(due_at=work.now + wait)
 
 
 def _start_together(work: UnitOfWork, command: StartStages, candidates: list[StageRun]) -> StartStagesResult:
