@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -10,17 +11,21 @@ from typing import Any
 import pytest
 
 from tests.hosts.resting import holding
+from tests.hosts.working import status_of
 from tests.invariants import check_all
-from tests.waits import gifts
+from tests.waits import gifts, reminder
 from tests.workflows import chain
 from workflow_engine import Output, create_run
 from workflow_engine.blobs.memory import InMemoryBlobStore
 from workflow_engine.bootstrap import get_kernel, use_kernel
-from workflow_engine.definitions import StageContext, Workflow, define_workflow, stage
+from workflow_engine.definitions import StageContext, Wait, Workflow, define_workflow, stage
+from workflow_engine.definitions.registry import registry_override
 from workflow_engine.hosts.inline import InlineHost
+from workflow_engine.hosts.options import WorkerOptions
+from workflow_engine.hosts.worker import Worker
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
-from workflow_engine.kernel.commands import ClaimPendingRuns, StartStages
+from workflow_engine.kernel.commands import ClaimPendingRuns, StartStages, WakeSuspendedStages
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.testing import FakeClock, create_test_kernel
 
@@ -118,3 +123,79 @@ def test_a_skip_whose_run_is_held_hides_no_other_stage(known: Callable[..., Any]
         assert started_by(kernel) == [other.pk]
     assert host.drain(run.pk) == 0
     assert StageRun.objects.get(run=run, stage="gift").status == "SKIPPED"
+
+
+def asking(*, default: bool) -> Workflow[Any, Any]:
+    """A stage that waits for an answer for an hour."""
+    ask = Wait("ask", bool, max_wait=timedelta(hours=1), **({"default": True} if default else {}))
+
+    @stage("asks", waits=[ask])
+    def asks(ctx: StageContext[None]) -> bool:
+        return ctx.wait_for(ask)
+
+    return define_workflow("asking").pipe(asks).build()
+
+
+def renamed() -> Workflow[Any, Any]:
+    """``asking`` after a deploy: it has another stage."""
+
+    @stage("asks-anew")
+    def asks_anew(ctx: StageContext[None]) -> bool:
+        return True
+
+    return define_workflow("asking").pipe(asks_anew).build()
+
+
+@pytest.mark.parametrize("there", [(), (renamed,)], ids=["no workflow", "no stage"])
+def test_overdue_answers_that_the_code_here_does_not_know_hide_nothing(
+    kernel: Kernel, host: InlineHost, clock: FakeClock, there: tuple[Callable[[], Any], ...]
+) -> None:
+    with registry_override(asking(default=False)):
+        unknown = [create_run("asking") for _ in range(3)]
+        host.drain()
+    with registry_override(reminder(), *(make() for make in there)):
+        create_run("reminder")
+        host.drain()
+        clock.advance(timedelta(days=31))
+
+        assert len(kernel.dispatch(WakeSuspendedStages(max=2)).resumed) == 1
+
+    with registry_override(asking(default=False)):
+        assert len(kernel.dispatch(WakeSuspendedStages()).failed) == len(unknown)
+    check_all()
+
+
+def test_a_burst_ends_although_an_answer_is_overdue_that_the_code_here_does_not_know() -> None:
+    kernel = get_kernel()
+    with registry_override(asking(default=False)):
+        create_run("asking")
+        InlineHost(kernel).drain()
+    past = kernel.ports.clock.now() - timedelta(hours=1)
+    StageRun.objects.update(wake_at=past, wait_until=past)
+
+    with registry_override(chain(1)):
+        run = create_run("chain", {"value": 1})
+        worker = Worker(kernel, WorkerOptions(threads=1, burst=True))
+        thread = threading.Thread(target=worker.run, daemon=True)
+        thread.start()
+        thread.join(20)
+        ended = not thread.is_alive()
+        worker.stop()
+        thread.join(20)
+
+    assert ended and status_of(run) == "COMPLETED"
+
+
+@pytest.mark.postgresql
+def test_timers_of_runs_that_are_held_hide_no_other(known: Callable[..., Any]) -> None:
+    known(reminder())
+    kernel, runs = get_kernel(), [create_run("reminder") for _ in range(3)]
+    InlineHost(kernel).drain()
+    past = kernel.ports.clock.now() - timedelta(hours=1)
+    for number, run in enumerate(runs):
+        StageRun.objects.filter(run=run).update(wake_at=past + timedelta(seconds=number))
+
+    with holding(*runs[:2]):
+        assert len(kernel.dispatch(WakeSuspendedStages(max=2)).resumed) == 1
+
+    assert StageRun.objects.get(run=runs[2]).status == "PENDING"

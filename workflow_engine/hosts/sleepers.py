@@ -82,18 +82,19 @@ class Sleepers:
         """Return (is a timer or deadline over, is a check due, seconds until the next of all); one statement."""
         ports = self._kernel.ports
         now, rows = ports.clock.db_now(), self._rows()
+        due = rows.waking(now, ports.known_stages())
         pauses = ports.glance_at_pauses()
         checks = rows.checkable(now, self._queues, ports.takable_workflows(pauses), paused=pauses.queues)
         # A moment back: what fell due since the last look is not to be missed.
         coming = rows.suspended().filter(wake_at__gt=now - SINCE_LOOK, worker__isnull=True).order_by("wake_at")
         if ports.is_frozen:
             first = coming.filter(wake_at__gt=now).values_list("wake_at", flat=True).first()
-            return rows.waking(now).exists(), checks.exists(), None if first is None else (first - now).total_seconds()
+            return due.exists(), checks.exists(), None if first is None else (first - now).total_seconds()
         found = (
             WorkerHeartbeat.objects.using(ports.using)
             .filter(pk=self._worker_id)
             .values_list(
-                Exists(rows.waking(now)),
+                Exists(due),
                 Exists(checks),
                 Subquery(coming.values("wake_at")[:1]),
                 ExpressionWrapper(now, DateTimeField()),
@@ -103,11 +104,11 @@ class Sleepers:
         )
         if found is None:
             # Our own row is gone (pruned, or not written yet): the next beat writes it anew.
-            return rows.waking(now).exists(), checks.exists(), AGAIN_SECONDS
-        waking, due, first, read_at, any_paused = found
+            return due.exists(), checks.exists(), AGAIN_SECONDS
+        waking, checkable, first, read_at, any_paused = found
         if not ports.confirm_pauses(pauses, any_paused):
             return self._look()
-        return waking, due, None if first is None else max(0.02, (first - read_at).total_seconds())
+        return waking, checkable, None if first is None else max(0.02, (first - read_at).total_seconds())
 
     def _rows(self) -> Any:
         rows: SuspendedRows = StageRun.objects.using(self._kernel.ports.using)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Q
 
 from workflow_engine.statuses import RunStatus, StageStatus, WaitKind
 
@@ -35,10 +35,19 @@ class SuspendedRows(models.QuerySet["StageRun"]):
     def suspended(self) -> SuspendedRows:
         return self.filter(status=StageStatus.SUSPENDED)
 
-    def waking(self, now: Any) -> SuspendedRows:
-        """Suspended stages whose timer or deadline for an answer is over, the longest waiting first."""
-        kinds = (WaitKind.TIMER, WaitKind.ANSWER)
-        return self.suspended().filter(wait_kind__in=kinds, wake_at__lte=now).order_by("wake_at", "id")
+    def waking(self, now: Any, known: Mapping[str, Sequence[str]] | None = None) -> SuspendedRows:
+        """Suspended stages whose timer or deadline for an answer is over, the longest waiting first.
+
+        Args:
+            known: deadlines only of these stages, by workflow: their code says what follows; None: of all.
+        """
+        condition = Q(wait_kind=WaitKind.TIMER)
+        if known is None:
+            condition |= Q(wait_kind=WaitKind.ANSWER)
+        else:
+            for workflow, stages in known.items():
+                condition |= Q(wait_kind=WaitKind.ANSWER, run__workflow=workflow, stage__in=stages)
+        return self.suspended().filter(condition, wake_at__lte=now).order_by("wake_at", "id")
 
     def checkable(
         self,

@@ -28,6 +28,7 @@ from .base import Command, handles
 logger = logging.getLogger(__name__)
 Verdict = Literal["resumed", "failed", "kept"]
 EXPIRED = "WAIT_EXPIRED"
+MAX_PASSES = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,8 @@ class WakeSuspendedStagesResult:
 class WakeSuspendedStages(Command[WakeSuspendedStagesResult]):
     """Let stages go on whose timer is over; give the default answer, or fail, where an answer is overdue.
 
-    Any number of callers at a time. Runs that somebody holds just now are left for the next one.
+    Any number of callers at a time. Runs that somebody holds just now are left for the next one, and what is overdue
+    of stages that the code here does not know (a deploy under way) to a process that does.
     """
 
     type = "stage.wake"
@@ -54,19 +56,31 @@ class WakeSuspendedStages(Command[WakeSuspendedStagesResult]):
 def wake_suspended_stages(
     command: WakeSuspendedStages, ports: Ports, causation_id: uuid.UUID
 ) -> WakeSuspendedStagesResult:
-    due: SuspendedRows = StageRun.objects.using(ports.using).waking(ports.clock.db_now())
-    if command.run_id is not None:
-        due = due.filter(run=command.run_id)
-    rows = list(due.select_related("run").defer("config", "output", "metrics")[: command.max])
-    timers = [row for row in rows if row.wait_kind == WaitKind.TIMER]
-    done: dict[str, list[uuid.UUID]] = {"resumed": [], "failed": [], "kept": []}
-    done["resumed"] += _resume_timers(timers, ports, causation_id)
-    for row in rows:
-        if row.wait_kind == WaitKind.ANSWER:
-            done[_expire(row, ports, causation_id)].append(row.pk)
+    done: dict[Verdict, list[uuid.UUID]] = {"resumed": [], "failed": [], "kept": []}
+    # Runs that somebody holds for long must not hide what is due of others behind them.
+    for _ in range(MAX_PASSES):
+        rows = _due(command, ports, done["kept"])
+        timers = [row for row in rows if row.wait_kind == WaitKind.TIMER]
+        resumed = _resume_timers(timers, ports, causation_id)
+        done["resumed"] += resumed
+        done["kept"] += {row.pk for row in timers} - set(resumed)
+        for row in rows:
+            if row.wait_kind == WaitKind.ANSWER:
+                done[_expire(row, ports, causation_id)].append(row.pk)
+        if len(rows) < command.max or len(done["resumed"]) + len(done["failed"]) > 0:
+            break
     return WakeSuspendedStagesResult(
         resumed=tuple(done["resumed"]), failed=tuple(done["failed"]), is_full=len(rows) == command.max
     )
+
+
+def _due(command: WakeSuspendedStages, ports: Ports, passed: Sequence[uuid.UUID]) -> list[StageRun]:
+    due: SuspendedRows = StageRun.objects.using(ports.using).waking(ports.clock.db_now(), ports.known_stages())
+    if command.run_id is not None:
+        due = due.filter(run=command.run_id)
+    if passed:
+        due = due.exclude(pk__in=passed)
+    return list(due.select_related("run").defer("config", "output", "metrics")[: command.max])
 
 
 def _resume_timers(rows: Sequence[StageRun], ports: Ports, causation_id: uuid.UUID) -> list[uuid.UUID]:
