@@ -16,15 +16,18 @@ from tests.concurrency.threads import together
 from tests.hosts.working import working
 from tests.invariants import check_all
 from tests.waiting import until
+from tests.waits import purchase
 from tests.workflows import chain, failing, fan
 from workflow_engine import cancel_run, create_run
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions.results import Completed, Failed, StageError
 from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable
+from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import (
     Annotate,
+    AnswerStage,
     ClaimPendingRuns,
     CreateRun,
     FinishStages,
@@ -197,6 +200,25 @@ def test_a_rerun_whose_commit_is_not_answered_happens_once(engine: Kernel, lande
 
     assert (result.generation, result.superseded, result.replayed) == (1, ("add-1",), False)
     assert OutboxEvent.objects.filter(type="run.rerun").count() == 1
+    check_all()
+
+
+@pytest.mark.parametrize("landed", [True, False])
+@pytest.mark.parametrize("key", [None, "key"])
+def test_an_answer_whose_commit_is_not_answered_is_given_once(
+    engine: Kernel, known: Any, landed: bool, key: str | None
+) -> None:
+    known(purchase())
+    run_id = engine.dispatch(CreateRun(workflow_id="purchase", input={"amount": 500})).run_id
+    InlineHost(engine).drain()
+    answer = AnswerStage(run_id=run_id, stage_id="approve", data={"outcome": "approved"}, idempotency_key=key)
+
+    with unanswered_commit(landed=landed):
+        assert engine.dispatch(answer).answered
+
+    assert OutboxEvent.objects.filter(type="stage.answered").count() == 1
+    if key is not None:
+        assert not engine.dispatch(answer).answered, "a later command only hears of it"
     check_all()
 
 

@@ -88,7 +88,8 @@ def answer_stage(command: AnswerStage, ports: Ports, causation_id: uuid.UUID) ->
 
     def step(work: UnitOfWork) -> AnswerStageResult:
         if key is not None and (stored := _claim(work, command, key, prepared)) is not None:
-            return AnswerStageResult(answered=False, wait=stored["wait"])
+            # The same causation: an earlier try of this very command was committed although its answer was lost.
+            return AnswerStageResult(answered=stored["causation_id"] == str(causation_id), wait=stored["wait"])
         if prepared is None:
             raise DatabaseConflict("The idempotency key was forgotten just now; repeat the command.")
         return _answer(work, command, prepared)
@@ -176,7 +177,7 @@ def _claim(work: UnitOfWork, command: AnswerStage, key: str, prepared: _Prepared
         scope=command.idempotency_scope,
         key=key,
         request_hash=_hash(command),
-        result={"wait": prepared.wait if prepared else ""},
+        result={"wait": prepared.wait if prepared else "", "causation_id": str(work.causation_id)},
         run_id=command.run_id,
     )
 
