@@ -9,13 +9,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
+from django.db.transaction import TransactionManagementError
 
 from tests.hosts.resting import holding
 from tests.hosts.working import status_of
 from tests.invariants import check_all
-from tests.waits import gifts, reminder
+from tests.waits import batch, gifts, reminder
 from tests.workflows import chain
-from workflow_engine import Output, create_run
+from workflow_engine import Completion, Output, create_run
 from workflow_engine.blobs.memory import InMemoryBlobStore
 from workflow_engine.bootstrap import get_kernel, use_kernel
 from workflow_engine.definitions import StageContext, Wait, Workflow, define_workflow, stage
@@ -199,3 +201,25 @@ def test_timers_of_runs_that_are_held_hide_no_other(known: Callable[..., Any]) -
         assert len(kernel.dispatch(WakeSuspendedStages(max=2)).resumed) == 1
 
     assert StageRun.objects.get(run=runs[2]).status == "PENDING"
+
+
+def test_a_check_that_breaks_the_callers_transaction_ends_with_an_error_and_not_in_an_endless_wait(
+    known: Callable[..., Any], kernel: Kernel, host: InlineHost, clock: FakeClock
+) -> None:
+    def check() -> Completion[str]:
+        connection.set_rollback(True)
+        return Completion.ready("done")
+
+    known(batch(check))
+    create_run("batch")
+    host.drain()
+    clock.advance(timedelta(seconds=30))
+    # Should it wait all the same, this test fails and does not hang.
+    timer = threading.Timer(20, host._lane._stopping.set)
+    timer.start()
+
+    with pytest.raises(TransactionManagementError), transaction.atomic():
+        host.drain()
+
+    assert not host._lane._stopping.is_set()
+    timer.cancel()

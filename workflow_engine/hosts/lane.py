@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from django.db import DataError, Error, IntegrityError
+from django.db import DataError, Error, IntegrityError, connections
 
 from workflow_engine.definitions.results import CheckResult, Failed, Notes, StageError
 from workflow_engine.definitions.stages import Stage
@@ -196,6 +196,9 @@ class CheckLane:
             except (DataError, IntegrityError, ValueError, TypeError, PayloadTooLarge) as error:
                 outcome = CheckOutcome(outcome.check, _not_stored(error, outcome.result), outcome.elapsed)
             except (Error, WorkflowEngineError) as error:
+                if connections[self._kernel.ports.using].in_atomic_block:
+                    # A transaction of the caller's, which does not get any better.
+                    raise
                 if wait == FIRST_WAIT_SECONDS:
                     logger.warning("result of a check kept for later run=%s error=%s", held.stage.run_id, error)
                 self._tidy()
