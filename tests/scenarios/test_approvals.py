@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
@@ -11,9 +12,11 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
+from tests.hosts.working import status_of, working
 from tests.invariants import check_all, events
+from tests.waiting import until
 from workflow_engine import Wait, answer_stage, cancel_run, create_run, rerun_from
-from workflow_engine.definitions import StageContext, Workflow, define_workflow, stage
+from workflow_engine.definitions import Retry, StageContext, Workflow, define_workflow, stage
 from workflow_engine.errors import (
     AlreadyAnswered,
     IdempotencyConflict,
@@ -315,6 +318,46 @@ def test_an_async_body_waits_like_any_other(known: Callable[..., Any], host: Inl
     workflow = define_workflow("async-approval").pipe(approve_async).build()
 
     assert run_workflow(workflow, answers={"manager": Decision(outcome="approved")}).output == "approved"
+
+
+def in_group(ctx: StageContext[None]) -> Coroutine[Any, Any, list[Decision]]:
+    async def ask() -> list[Decision]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ctx.await_for(wait)) for wait in (MANAGER, AUDITOR)]
+        return [task.result() for task in tasks]
+
+    return ask()
+
+
+def gathered(ctx: StageContext[None]) -> Coroutine[Any, Any, list[Decision]]:
+    async def ask() -> list[Decision]:
+        return list(await asyncio.gather(ctx.await_for(MANAGER), ctx.await_for(AUDITOR)))
+
+    return ask()
+
+
+@pytest.mark.parametrize("ask", [in_group, gathered])
+@pytest.mark.parametrize("on_loop", [False, True], ids=["a loop of its own", "the worker's loop"])
+@pytest.mark.django_db(transaction=True)
+def test_an_async_body_that_waits_for_several_answers_at_once_gets_them_one_after_the_other(
+    known: Callable[..., Any], ask: Callable[[Any], Any], on_loop: bool
+) -> None:
+    @stage("ask-both", waits=[MANAGER, AUDITOR], retry=Retry(max_attempts=1))
+    async def ask_both(ctx: StageContext[None]) -> str:
+        return ",".join(answer.outcome for answer in await ask(ctx))
+
+    workflow = known(define_workflow("both").pipe(ask_both).build())
+    answers = {"manager": Decision(outcome="approved"), "auditor": Decision(outcome="rejected")}
+    if not on_loop:
+        assert run_workflow(workflow, answers=answers).output == "approved,rejected"
+        return
+    with working():
+        run = create_run("both")
+        for _ in answers:
+            until(lambda: StageRun.objects.filter(status="SUSPENDED").exists(), "it waits")
+            wait = StageRun.objects.get().wait_name
+            answer_stage(run, ask_both, answers[wait])
+        until(lambda: status_of(run) == "COMPLETED", "it has both answers")
 
 
 def test_run_workflow_gives_answers_and_says_which_one_is_missing(approval: Workflow[Expense, str], db: None) -> None:

@@ -92,9 +92,8 @@ class Attempt:
 
     def ended_by(self, error: BaseException) -> Result:
         """Say what an attempt came to that ended by an exception: it waits, or it failed."""
-        if isinstance(error, StageSuspended):
-            return Suspended(error.suspension, self._desk.notes())
-        return self.failed(error)
+        waits = _wait_in(error)
+        return self.failed(error) if waits is None else Suspended(waits.suspension, self._desk.notes())
 
     def recall(self) -> None:
         """Read now what the stage remembers of earlier attempts; else that is read when it is first needed."""
@@ -138,6 +137,14 @@ class Attempt:
             return config.adapter.validate_python(dict(self.held.stage.config))
         except ValidationError as error:
             raise InvalidConfig(f"stage {self.stage.id!r}", field_errors(error, self.stage.id)) from error
+
+
+def _wait_in(error: BaseException) -> StageSuspended | None:
+    """Return what a body waits for; of tasks in a ``TaskGroup`` that all wait, what the first one does."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error if isinstance(error, StageSuspended) else None
+    waits = [_wait_in(inner) for inner in error.exceptions]
+    return None if None in waits else waits[0]
 
 
 class _TooLarge(Exception):
