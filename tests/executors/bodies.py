@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from workflow_engine import Completion, Wait
 from workflow_engine.definitions import NonRetryableError, Retry, RetryAfter, StageContext, Workflow, stage
 from workflow_engine.definitions import define_workflow as define
 
@@ -180,3 +181,31 @@ def remembers_its_process(ctx: Context) -> list[int]:
     if ctx.attempt == 1:
         raise ConnectionError("later")
     return [first, ctx.attempt]
+
+
+QUESTION = Wait("question", int)
+
+
+@stage("waits-in-its-process", isolation="process", waits=[QUESTION], retry=RETRY, check_retry=RETRY)
+async def waits_in_its_process(ctx: Context) -> list[int]:
+    async def pid() -> int:
+        return os.getpid()
+
+    first = await ctx.aonce("pid", pid)
+    await ctx.asleep(timedelta(seconds=0.05), name="nap")
+    answer = await ctx.await_for(QUESTION)
+    await ctx.asuspend([first, answer], poll_every=timedelta(seconds=0.05))
+
+
+@waits_in_its_process.check_completion
+def is_done(ctx: Context, state: list[int]) -> Completion[list[int]]:
+    marker = Path(ctx.input["marker"])
+    if not marker.exists():
+        marker.write_text(str(os.getpid()))
+        return Completion.pending()
+    return Completion.ready([*state, os.getpid()])
+
+
+WORKFLOWS["waits-in-its-process"] = (
+    define("waits-in-its-process", input=dict[str, Any]).pipe(waits_in_its_process).build()
+)

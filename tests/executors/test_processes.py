@@ -17,16 +17,20 @@ from typing import Any
 
 import pytest
 
+from tests.executors.bodies import WORKFLOWS
 from tests.executors.conftest import Start
 from tests.executors.running import error_of, value_of
 from tests.faults.processes import ROOT
+from tests.hosts.working import status_of, working
+from tests.invariants import check_all
 from tests.waiting import until
+from workflow_engine import answer_stage, create_run
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions.results import Failed, Result
 from workflow_engine.executors.held import Held, Lease
 from workflow_engine.executors.processes import ProcessExecutor
 from workflow_engine.executors.wire import started_as_json
-from workflow_engine.models import StageRun, WorkflowLog
+from workflow_engine.models import StageMemo, StageRun, WorkflowLog
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -245,3 +249,21 @@ def test_an_executor_that_was_stopped_starts_nothing(
 
     assert not is_alive(child)
     assert error_of(results[0])[0] == "PROCESS_DIED"
+
+
+def test_a_body_in_a_process_of_its_own_waits_for_all_there_is_and_so_is_its_check_made_in_one(
+    children_see_the_test_database: pytest.MonkeyPatch, known: Any, tmp_path: Path
+) -> None:
+    known(WORKFLOWS["waits-in-its-process"])
+    with working(threads=1):
+        run = create_run("waits-in-its-process", {"marker": str(tmp_path / "marker")})
+        until(lambda: StageRun.objects.filter(wait_kind="answer", status="SUSPENDED").exists(), "it asks")
+        answer_stage(run, "waits-in-its-process", 42)
+        until(lambda: status_of(run) == "COMPLETED", "the check finds it done")
+
+    run.refresh_from_db()
+    first, answer, last = run.get_output()
+    assert answer == 42
+    assert os.getpid() not in (first, last, int((tmp_path / "marker").read_text()))
+    assert dict(StageMemo.objects.values_list("kind", "name")) == {"once": "pid", "timer": "nap", "answer": "question"}
+    check_all()
