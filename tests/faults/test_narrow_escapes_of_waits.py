@@ -203,6 +203,21 @@ def test_timers_of_runs_that_are_held_hide_no_other(known: Callable[..., Any]) -
     assert StageRun.objects.get(run=runs[2]).status == "PENDING"
 
 
+@pytest.mark.postgresql
+def test_a_timer_whose_run_is_held_is_ended_soon_after_although_others_were_ended(known: Callable[..., Any]) -> None:
+    known(reminder())
+    kernel, runs = get_kernel(), [create_run("reminder") for _ in range(2)]
+    InlineHost(kernel).drain()
+    StageRun.objects.update(wake_at=kernel.ports.clock.now() - timedelta(hours=1))
+    worker = Worker(kernel, WorkerOptions(threads=1))
+    worker.beat()
+
+    with holding(runs[0]):
+        assert worker.sleepers.step() <= 1
+
+    assert StageRun.objects.get(run=runs[1]).status == "PENDING"
+
+
 def test_a_check_that_breaks_the_callers_transaction_ends_with_an_error_and_not_in_an_endless_wait(
     known: Callable[..., Any], kernel: Kernel, host: InlineHost, clock: FakeClock
 ) -> None:

@@ -61,7 +61,8 @@ class Sleepers:
             done = self._kernel.dispatch(WakeSuspendedStages(max=self._batch, run_id=self._run_id))
             progress = len(done.resumed) + len(done.failed)
             self._done += progress
-            wait = 0.0 if progress and done.is_full else wait if progress else min(wait, AGAIN_SECONDS)
+            # Some of what was due may have been left: there is another look soon.
+            wait = 0.0 if progress and done.is_full else min(wait, AGAIN_SECONDS)
         if checkable and self._lane.free:
             room = self._lane.free
             taken = self._lane.take()
