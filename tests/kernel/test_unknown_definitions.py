@@ -9,8 +9,11 @@ import pytest
 
 from tests.invariants import check_all, events
 from tests.janitors import begin, pass_time, worker
+from tests.waits import batch, purchase
 from tests.workflows import chain
-from workflow_engine import create_run
+from workflow_engine import Completion, answer_stage, create_run
+from workflow_engine.definitions import Workflow
+from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import Beat, ClaimPendingRuns, ReapUnknown, StartStages
@@ -253,3 +256,57 @@ def test_pages_of_a_queue_follow_each_other(kernel: Kernel, clock: FakeClock, mo
     counts = [orchestrator.seldom["reap_unknown"]() for _ in range(3)]
 
     assert counts == [4, 1, 0]
+
+
+def suspended(kernel: Kernel, workflow: Workflow[Any, Any], known: Any, **input: Any) -> StageRun:
+    """Return a stage that waits, for an answer or a check."""
+    known(workflow)
+    run = create_run(workflow, input or None)
+    InlineHost(kernel).drain(run.pk)
+    return StageRun.objects.get(run=run, status="SUSPENDED")
+
+
+@pytest.mark.parametrize("kind", ["answer", "poll"])
+def test_a_wait_that_is_over_and_that_nobody_knows_fails_after_the_grace(
+    kernel: Kernel, clock: FakeClock, known: Any, kind: str
+) -> None:
+    if kind == "poll":
+        row = suspended(kernel, batch(Completion.pending), known)
+    else:
+        row = suspended(kernel, purchase(), known, amount=500)
+    pass_time(kernel, clock, timedelta(days=3), OTHER)
+
+    assert reap(kernel).marked == (row.pk,)
+    pass_time(kernel, clock, GRACE, OTHER)
+    assert reap(kernel).failed == (row.pk,)
+
+    run = row.run
+    run.refresh_from_db()
+    assert (run.status, run.error["code"], run.error["stage"]) == ("FAILED", "WORKFLOW_NOT_FOUND", row.stage)
+    assert events(run)[-2:] == ["stage.failed", "run.failed"]
+    check_all()
+
+
+def test_a_check_that_is_known_again_has_its_whole_grace_the_next_time(
+    kernel: Kernel, clock: FakeClock, known: Any
+) -> None:
+    row = suspended(kernel, batch(Completion.pending), known)
+    pass_time(kernel, clock, timedelta(seconds=30), OTHER)
+    assert reap(kernel).marked == (row.pk,)
+
+    assert InlineHost(kernel).drain() == 1
+    pass_time(kernel, clock, GRACE, OTHER)
+
+    assert (reap(kernel).marked, reap(kernel).failed) == ((row.pk,), ())
+
+
+def test_an_answer_that_is_given_after_all_begins_no_grace(kernel: Kernel, clock: FakeClock, known: Any) -> None:
+    row = suspended(kernel, purchase(), known, amount=500)
+    pass_time(kernel, clock, timedelta(days=3), OTHER)
+    assert reap(kernel).marked == (row.pk,)
+
+    answer_stage(row.run, "approve", {"outcome": "approved"})
+    row.refresh_from_db()
+    assert (row.status, row.unknown_since) == ("PENDING", None)
+    assert InlineHost(kernel).drain() > 0
+    check_all()

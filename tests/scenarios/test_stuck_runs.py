@@ -238,11 +238,11 @@ def test_ticks_look_at_one_page_each_and_begin_again_at_the_end(
     assert (first, again) == ([0, 0, 1], [1, 0, 0])
 
 
-def test_an_idle_tick_asks_three_statements_for_what_is_stuck_or_unknown(
+def test_an_idle_tick_asks_four_statements_for_what_is_stuck_or_unknown(
     kernel: Kernel, django_assert_max_num_queries: Any
 ) -> None:
     from workflow_engine.kernel.commands import ReapUnknown
 
-    with django_assert_max_num_queries(3):
+    with django_assert_max_num_queries(4):
         kernel.dispatch(ReapStuckRuns())
         kernel.dispatch(ReapUnknown())

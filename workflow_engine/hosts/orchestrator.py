@@ -74,7 +74,12 @@ class Orchestrator:
         if self._lease is not None and self._lease.is_fresh_after_gap:
             return 0
         result = self._kernel.dispatch(self._unknown)
-        self._unknown = ReapUnknown(max=self._batch, runs_after=result.runs_place, stages_after=result.stages_place)
+        self._unknown = ReapUnknown(
+            max=self._batch,
+            runs_after=result.runs_place,
+            stages_after=result.stages_place,
+            suspended_after=result.suspended_place,
+        )
         return len(result.marked) + len(result.cleared) + len(result.failed)
 
     def _ring(self) -> int:

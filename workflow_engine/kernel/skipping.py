@@ -48,13 +48,14 @@ def decide(ports: Ports, rows: Sequence[StageRun], causation_id: uuid.UUID) -> D
         return Decided(list(rows))
     wrong: dict[uuid.UUID, Error | None] = {}
     undecided: list[StageRun] = []
-    moved = set()
+    moved: set[uuid.UUID] = set()
     for run_id, group in groupby(sorted(conditional, key=lambda row: row.run_id), key=lambda row: row.run_id):
         mine = list(group)
         try:
             found = _decide_run(ports, run_id, mine)
-            if found and transact(ports, causation_id, lambda work: _skip(work, run_id, mine, found)):  # noqa: B023
-                moved.add(run_id)
+            if found:
+                has_moved = transact(ports, causation_id, lambda work: _skip(work, run_id, mine, found))  # noqa: B023
+                moved |= {run_id} if has_moved else set()
         except Exception:
             logger.exception("condition not decided run=%s", run_id)
             found = {row.pk: None for row in mine}

@@ -23,6 +23,7 @@ class StageChanges(models.Model):
         abstract = True
 
     if TYPE_CHECKING:
+        status: Any
         token: Any
         attempt: Any
         priority: Any
@@ -80,8 +81,8 @@ class StageChanges(models.Model):
         return self._change(StageStatus.PENDING, status=StageStatus.FAILED, finished_at=at, error=error)
 
     def mark_unknown(self, since: Any) -> bool:
-        """PENDING stays PENDING; no living worker has known it since then (None: one does)."""
-        return self._change(StageStatus.PENDING, unknown_since=since)
+        """Its status stays: PENDING or SUSPENDED; no living worker has known it since then (None: one does)."""
+        return self._change(StageStatus(self.status), unknown_since=since)
 
     def defer(self, *, due_at: Any) -> bool:
         """PENDING stays PENDING, but is not due before ``due_at``; spends nothing."""

@@ -26,6 +26,7 @@ _NO_WAIT: dict[str, Any] = {
     "wake_at": None,
     "state": None,
     "poll_every": None,
+    "unknown_since": None,
 }
 
 
@@ -48,6 +49,12 @@ class SuspendedRows(models.QuerySet["StageRun"]):
             for workflow, stages in known.items():
                 condition |= Q(wait_kind=WaitKind.ANSWER, run__workflow=workflow, stage__in=stages)
         return self.suspended().filter(condition, wake_at__lte=now).order_by("wake_at", "id")
+
+    def asking_for_code(self, now: Any) -> SuspendedRows:
+        """Suspended stages that are due for what only their own code can do, of whatever workflow."""
+        kinds = (WaitKind.ANSWER, WaitKind.POLL)
+        rows = self.suspended().filter(wait_kind__in=kinds, wake_at__lte=now, worker__isnull=True)
+        return rows.order_by("wake_at", "id")
 
     def checkable(
         self,
@@ -76,7 +83,7 @@ class SuspendedRows(models.QuerySet["StageRun"]):
 
     def take_checks(self, rows: Sequence[StageRun], worker: uuid.UUID) -> None:
         """Let ``worker`` hold rows that are locked, with a new token each."""
-        self.filter(pk__in=[row.pk for row in rows]).update(token=F("token") + 1, worker=worker)
+        self.filter(pk__in=[row.pk for row in rows]).update(token=F("token") + 1, worker=worker, unknown_since=None)
         for row in rows:
             row.token, row.worker = row.token + 1, worker
 

@@ -35,36 +35,41 @@ Verdict = Literal["marked", "cleared", "failed", "kept"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReapUnknownResult:
-    """Ids of runs and of stage runs. ``runs_place``, ``stages_place``: where to go on; None: from the front."""
+    """Ids of runs and of stage runs. ``…_place``: where to go on; None: from the front."""
 
     marked: tuple[uuid.UUID, ...]
     cleared: tuple[uuid.UUID, ...]
     failed: tuple[uuid.UUID, ...]
     runs_place: Place | None
     stages_place: Place | None
+    suspended_place: Place | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReapUnknown(Command[ReapUnknownResult]):
     """Note since when no living worker knows what is due; fail it once that is longer than the grace.
 
+    Of suspended stages that is what no other code can do: to end an overdue wait, to make a check.
+
     Args:
         max: at most so many changes.
-        runs_after, stages_after: go on where an earlier command came to.
+        runs_after, stages_after, suspended_after: go on where an earlier command came to.
     """
 
     type = "definition.reap_unknown"
     max: int = 100
     runs_after: Place | None = None
     stages_after: Place | None = None
+    suspended_after: Place | None = None
 
 
 @handles(ReapUnknown)
 def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) -> ReapUnknownResult:
     runs, runs_place = _waiting_runs(ports, command.runs_after)
     stages, stages_place = _waiting_stages(ports, command.stages_after)
+    suspended, suspended_place = _suspended_stages(ports, command.suspended_after)
     done: dict[Verdict, list[uuid.UUID]] = {"marked": [], "cleared": [], "failed": [], "kept": []}
-    for row in _to_judge(ports, runs, stages):
+    for row in _to_judge(ports, [*runs, *stages, *suspended]):
         if sum(map(len, done.values())) - len(done["kept"]) >= command.max:
             break
         judge = _judge_run if row.stage is None else _judge_stage
@@ -80,6 +85,7 @@ def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) ->
         failed=tuple(done["failed"]),
         runs_place=runs_place,
         stages_place=stages_place,
+        suspended_place=suspended_place,
     )
 
 
@@ -87,35 +93,48 @@ class _Row(NamedTuple):
     """What waits: a stage run, or a run that has not begun (without stage)."""
 
     id: uuid.UUID
-    rank_at: datetime
+    # Its place in the queue: its rank, or when it wakes.
+    place: datetime
     unknown_since: datetime | None
     workflow: str
     run_id: uuid.UUID
     token: int = 0
     stage: str | None = None
     queue: str | None = None
+    status: str = StageStatus.PENDING
 
 
-def _after(rows: Any, place: Place | None) -> Any:
+def _after(rows: Any, place: Place | None, column: str = "rank_at") -> Any:
     if place is None:
         return rows
-    rank_at, pk = place
-    return rows.filter(rank_at__gte=rank_at).filter(Q(rank_at__gt=rank_at) | Q(pk__gt=pk))
+    since, pk = place
+    return rows.filter(**{f"{column}__gte": since}).filter(Q(**{f"{column}__gt": since}) | Q(pk__gt=pk))
 
 
 def _waiting_runs(ports: Ports, after: Place | None) -> tuple[list[_Row], Place | None]:
     rows = _after(WorkflowRun.objects.using(ports.using).waiting(ports.clock.db_now()), after)
     columns = ("pk", "rank_at", "unknown_since", "workflow", "pk")
     found = [_Row(*values) for values in rows.values_list(*columns)[:PAGE]]
-    return found, (found[-1].rank_at, found[-1].id) if len(found) == PAGE else None
+    return found, (found[-1].place, found[-1].id) if len(found) == PAGE else None
 
 
 def _waiting_stages(ports: Ports, after: Place | None) -> tuple[list[_Row], Place | None]:
     """Return stages that wait in runs that go on, and the place after the page."""
     # A worker that knows the workflow but not the stage has put it off for a moment: it is due all the same.
     soon = ports.clock.db_now() + UNKNOWN_STAGE_WAIT
-    rows = _after(StageRun.objects.using(ports.using).due(soon, None), after)
-    page = list(rows.values_list("pk", "rank_at", "unknown_since", "run_id", "token", "stage", "queue")[:PAGE])
+    return _page(ports, _after(StageRun.objects.using(ports.using).due(soon, None), after), "rank_at")
+
+
+def _suspended_stages(ports: Ports, after: Place | None) -> tuple[list[_Row], Place | None]:
+    """Return stages that wait for what only their code can do, of runs that go on, and the place after the page."""
+    soon = ports.clock.db_now() + UNKNOWN_STAGE_WAIT
+    rows = _after(StageRun.objects.using(ports.using).asking_for_code(soon), after, "wake_at")
+    return _page(ports, rows, "wake_at")
+
+
+def _page(ports: Ports, rows: Any, place: str) -> tuple[list[_Row], Place | None]:
+    columns = ("pk", place, "unknown_since", "run_id", "token", "stage", "queue", "status")
+    page = list(rows.values_list(*columns)[:PAGE])
     if not page:
         return [], None
     # By a statement of its own: joined, all that waits would be read and sorted for one page of it.
@@ -123,23 +142,23 @@ def _waiting_stages(ports: Ports, after: Place | None) -> tuple[list[_Row], Plac
     going_on = runs.filter(status=RunStatus.RUNNING, paused_at__isnull=True)
     workflows = dict(going_on.values_list("pk", "workflow"))
     found = [
-        _Row(pk, rank_at, since, workflows[run_id], run_id, token, stage, queue)
-        for pk, rank_at, since, run_id, token, stage, queue in page
+        _Row(pk, since, unknown, workflows[run_id], run_id, *facts)
+        for pk, since, unknown, run_id, *facts in page
         if run_id in workflows
     ]
     return found, (page[-1][1], page[-1][0]) if len(page) == PAGE else None
 
 
-def _to_judge(ports: Ports, runs: Sequence[_Row], stages: Sequence[_Row]) -> Iterator[_Row]:
+def _to_judge(ports: Ports, rows: Sequence[_Row]) -> Iterator[_Row]:
     """Yield what has to be looked at under a lock: what is to be marked, cleared or failed."""
-    if not runs and not stages:
+    if not rows:
         # An idle tick stays cheap.
         return
     known = _Known(ports)
     if not known.advertised.anybody:
         return
     now: datetime | None = None
-    for row in (*runs, *stages):
+    for row in rows:
         since = row.unknown_since
         if known.has(row.workflow, row.stage, row.queue):
             if since is not None:
@@ -180,15 +199,16 @@ def _judge_stage(work: UnitOfWork, candidate: _Row) -> Verdict:
     if run is None or run.status != RunStatus.RUNNING or run.paused_at is not None:
         return "failed" if run is not None and _failed_before(work, run) else "kept"
     rows = StageRun.objects.using(work.ports.using).current()
-    row = rows.filter(pk=candidate.id, token=candidate.token, status=StageStatus.PENDING).first()
+    row = rows.filter(pk=candidate.id, token=candidate.token, status=candidate.status, worker=None).first()
     if row is None:
         return "failed" if _failed_before(work, run) else "kept"
     verdict = _verdict(work, run, row, candidate)
     if verdict == "failed":
-        error = _error(work, run.workflow, row.stage)
-        if not row.refuse(at=work.now, error=error):
+        error, facts = _error(work, run.workflow, row.stage), stage_event(row)
+        fail = row.refuse if row.status == StageStatus.PENDING else row.fail_suspended
+        if not fail(at=work.now, error=error):
             return "kept"
-        work.emit(run, StageFailed(**stage_event(row), error=error))
+        work.emit(run, StageFailed(**facts, error=error))
         settle(work, run, row.group_number)
         logger.warning("unknown stage given up run=%s workflow=%s stage=%s", run.pk, run.workflow, row.stage)
     return verdict

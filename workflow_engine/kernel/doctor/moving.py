@@ -79,7 +79,8 @@ def unknown_definitions(ports: Ports) -> Iterator[Finding]:
     for pk, workflow, since in runs.values_list("pk", "workflow", "unknown_since").iterator():
         text = f"No living worker has known workflow {workflow!r} since {since:%Y-%m-%d %H:%M:%S} UTC."
         yield Finding(code, "warning", pk, "", text, fix)
-    rows = stages_of(ports).filter(status=StageStatus.PENDING, unknown_since__isnull=False)
+    waiting = (StageStatus.PENDING, StageStatus.SUSPENDED)
+    rows = stages_of(ports).filter(status__in=waiting, unknown_since__isnull=False)
     for run_id, stage, since in rows.values_list("run", "stage", "unknown_since").iterator():
         text = f"No living worker has known the stage since {since:%Y-%m-%d %H:%M:%S} UTC."
         yield Finding(code, "warning", run_id, stage, text, fix)
