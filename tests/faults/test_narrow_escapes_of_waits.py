@@ -238,3 +238,36 @@ def test_a_check_that_breaks_the_callers_transaction_ends_with_an_error_and_not_
 
     assert not host._lane._stopping.is_set()
     timer.cancel()
+
+
+def test_a_check_that_shows_its_progress_is_not_taken_for_lost(
+    known: Callable[..., Any], kernel: Kernel, host: InlineHost, clock: FakeClock
+) -> None:
+    found = [Completion.pending(), Completion.ready("done")]
+
+    @stage("submit")
+    def submit(ctx: StageContext[None]) -> str:
+        ctx.suspend(poll_every=timedelta(seconds=30))
+
+    @submit.check_completion
+    def submitted(ctx: StageContext[None], state: None) -> Completion[str]:
+        ctx.progress(50, f"{len(found)} to go")
+        return found.pop(0)
+
+    known(define_workflow("shows").pipe(submit).build())
+    run = create_run("shows")
+    host.drain()
+    clock.advance(timedelta(seconds=30))
+    assert host.drain() == 1
+
+    row = StageRun.objects.get()
+    assert (row.status, row.polls, row.worker, row.progress) == (
+        "SUSPENDED",
+        1,
+        None,
+        {"percent": 50.0, "message": "2 to go"},
+    )
+    clock.advance(timedelta(seconds=30))
+    host.drain()
+    assert status_of(run) == "COMPLETED"
+    check_all()

@@ -86,8 +86,8 @@ class StageRunQuerySet(SuspendedRows):
         return self.filter(worker__isnull=False, status__in=(StageStatus.RUNNING, StageStatus.SUSPENDED))
 
     def show_progress(self, pk: uuid.UUID, token: int, progress: dict[str, Any]) -> bool | None:
-        """Replace the progress of an attempt; False if its token is void, None if somebody holds its row just now."""
-        rows = self.filter(pk=pk, token=token, status=StageStatus.RUNNING)
+        """Replace the progress of an attempt or a check; False: its token is void, None: its row is locked just now."""
+        rows = self.held().filter(pk=pk, token=token)
         with transaction.atomic(using=self.db):
             # Never waiting: a caller may keep its transaction open, and one run must not hold up the others' lines.
             if lock_rows(rows, skip_locked=True).values_list("pk").first() is not None:
