@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,13 +18,15 @@ from tests.hosts.working import status_of
 from tests.invariants import check_all
 from tests.waits import batch, gifts, reminder
 from tests.workflows import chain
-from workflow_engine import Completion, Output, create_run
+from workflow_engine import Completion, Output, create_run, pause_run
 from workflow_engine.blobs.memory import InMemoryBlobStore
 from workflow_engine.bootstrap import get_kernel, use_kernel
 from workflow_engine.definitions import StageContext, Wait, Workflow, define_workflow, stage
 from workflow_engine.definitions.registry import registry_override
+from workflow_engine.executors.held import Held
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.hosts.options import WorkerOptions
+from workflow_engine.hosts.sleepers import LEFT_SECONDS
 from workflow_engine.hosts.worker import Worker
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
@@ -201,6 +204,30 @@ def test_timers_of_runs_that_are_held_hide_no_other(known: Callable[..., Any]) -
         assert len(kernel.dispatch(WakeSuspendedStages(max=2)).resumed) == 1
 
     assert StageRun.objects.get(run=runs[2]).status == "PENDING"
+
+
+@pytest.mark.parametrize("why", ["all threads make checks", "its run is paused"])
+def test_a_check_that_is_due_and_cannot_be_made_now_is_not_asked_for_without_a_pause(
+    known: Callable[..., Any], why: str
+) -> None:
+    known(batch(Completion.pending), chain(1))
+    kernel, host = get_kernel(), InlineHost(get_kernel())
+    run = create_run("batch")
+    host.drain()
+    other = create_run("chain", {"value": 1})
+    worker = Worker(kernel, WorkerOptions(threads=1))
+    worker.beat()
+    if why == "its run is paused":
+        pause_run(run)
+    else:
+        for _ in range(worker.lane.free):
+            worker.lane.held.add(Held(replace(host.take(other.pk)[0], token=worker.lane.free + 100)))
+            other = create_run("chain", {"value": 1})
+    StageRun.objects.filter(run=run).update(wake_at=kernel.ports.clock.now() - timedelta(seconds=0.3))
+
+    assert worker.sleepers.step() == LEFT_SECONDS
+
+    assert StageRun.objects.get(run=run).worker is None
 
 
 @pytest.mark.postgresql

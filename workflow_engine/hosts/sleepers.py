@@ -20,6 +20,8 @@ from .lane import CheckLane
 SINCE_LOOK = timedelta(seconds=1)
 # What is due but could not be done (its run is held, its code is not here) is tried again after this.
 AGAIN_SECONDS = 1.0
+# Between two looks at least: where something has just fallen due, and where what is due is left as it is.
+SOON_SECONDS, LEFT_SECONDS = 0.02, 0.2
 # Waits without an end in sight are looked at this often all the same.
 LONGEST_SECONDS = 3600.0
 
@@ -56,7 +58,10 @@ class Sleepers:
 
     def _step(self) -> float:
         waking, checkable, seconds = self._look()
-        wait = LONGEST_SECONDS if seconds is None else seconds
+        wait = LONGEST_SECONDS if seconds is None else max(SOON_SECONDS, seconds)
+        if seconds is not None and seconds < 0 and (not self._lane.free if checkable else not waking):
+            # What is due cannot be done here now: all threads make checks, its run is paused, its code is not here.
+            wait = LEFT_SECONDS
         if waking and self._wakes:
             done = self._kernel.dispatch(WakeSuspendedStages(max=self._batch, run_id=self._run_id))
             progress = len(done.resumed) + len(done.failed)
@@ -80,7 +85,10 @@ class Sleepers:
         return not busy and known == self._known
 
     def _look(self) -> tuple[bool, bool, float | None]:
-        """Return (is a timer or deadline over, is a check due, seconds until the next of all); one statement."""
+        """Return (is a timer or deadline over, is a check due, seconds until the next of all); one statement.
+
+        Below 0: it fell due a moment ago.
+        """
         ports = self._kernel.ports
         now, rows = ports.clock.db_now(), self._rows()
         due = rows.waking(now, ports.known_stages())
@@ -109,7 +117,7 @@ class Sleepers:
         waking, checkable, first, read_at, any_paused = found
         if not ports.confirm_pauses(pauses, any_paused):
             return self._look()
-        return waking, checkable, None if first is None else max(0.02, (first - read_at).total_seconds())
+        return waking, checkable, None if first is None else (first - read_at).total_seconds()
 
     def _rows(self) -> Any:
         rows: SuspendedRows = StageRun.objects.using(self._kernel.ports.using)
