@@ -17,6 +17,7 @@ from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import PollSuspendedStages
 from workflow_engine.models import OutboxEvent, StageAttempt, StageRun, WorkflowLog, WorkflowRun
+from workflow_engine.redaction import MASK
 from workflow_engine.testing import FakeClock, run_workflow
 
 pytestmark = pytest.mark.django_db
@@ -542,3 +543,17 @@ def test_many_stages_due_over_an_hour_leave_no_backlog(host: InlineHost, clock: 
 
     assert len(provider.asked) == 60 * 1
     assert not StageRun.objects.filter(wake_at__lte=clock.now()).exists()
+
+
+def test_the_reason_of_a_failed_check_is_stored_without_secrets_and_odd_characters(
+    provider: Provider, host: InlineHost, clock: FakeClock
+) -> None:
+    provider.answers = [Completion.failed("refused: password=hunter2 \x00 \ud800")]
+    run = start(host)
+    clock.advance(timedelta(seconds=30))
+    host.drain()
+
+    run.refresh_from_db()
+    assert (run.status, run.error["code"]) == ("FAILED", "CHECK_FAILED")
+    assert run.error["message"].startswith(f"refused: password={MASK}")
+    assert "hunter2" not in run.error["message"]

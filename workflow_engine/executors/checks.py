@@ -23,10 +23,12 @@ from workflow_engine.definitions.waits import Check, Completion
 from workflow_engine.errors import InvalidDefinition, InvalidInput, ProcessDied, field_errors
 from workflow_engine.kernel import points
 from workflow_engine.kernel.checked import ClaimedCheck
+from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.models.payloads import Envelope
+from workflow_engine.redaction import redact_text
 
-from .attempts import Attempt, failure
+from .attempts import MAX_MESSAGE, Attempt, failure
 from .children import Child, Children
 from .held import Held
 from .recorder import Recorder
@@ -78,7 +80,8 @@ class CheckExecutor:
             return attempt.complete(attempt.check(found.output))
         if found.kind == "pending":
             return StillPending(found.next_check_in, attempt.notes())
-        return Failed(StageError("CHECK_FAILED", "", found.reason[:2000]), None, attempt.notes())
+        reason = scrub(redact_text(found.reason))[:MAX_MESSAGE]
+        return Failed(StageError("CHECK_FAILED", "", reason), None, attempt.notes())
 
 
 def _call(definition: Check, context: Any, state: Any) -> Any:
