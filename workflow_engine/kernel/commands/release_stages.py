@@ -15,6 +15,7 @@ from workflow_engine.kernel.lapses import lapse_of, record
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageRun
+from workflow_engine.models.base import lock_rows
 from workflow_engine.statuses import AttemptOutcome, StageStatus
 
 from .base import Command, handles
@@ -53,6 +54,9 @@ def _release(work: UnitOfWork, candidate: StageRun, skip_locked: bool) -> bool:
     row = copy(candidate)
     if row.status == StageStatus.SUSPENDED:
         # A check that was not made: no state changes, so no run is locked.
+        rows = StageRun.objects.using(work.ports.using).filter(pk=row.pk)
+        if skip_locked and not lock_rows(rows, skip_locked=True).values_list("pk"):
+            return False
         return row.check_again(wake_at=work.now)
     run = work.lock_run(row.run_id, skip_locked=skip_locked)
     facts, lapse = stage_event(row), lapse_of(work, row, AttemptOutcome.RELEASED)
