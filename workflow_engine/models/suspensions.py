@@ -48,7 +48,9 @@ class SuspendedRows(models.QuerySet["StageRun"]):
         else:
             for workflow, stages in known.items():
                 condition |= Q(wait_kind=WaitKind.ANSWER, run__workflow=workflow, stage__in=stages)
-        return self.suspended().filter(condition, wake_at__lte=now).order_by("wake_at", "id")
+        # Said again, so that checks that are due are left out without a look at their runs.
+        kinds = (WaitKind.TIMER, WaitKind.ANSWER)
+        return self.suspended().filter(condition, wait_kind__in=kinds, wake_at__lte=now).order_by("wake_at", "id")
 
     def asking_for_code(self, now: Any) -> SuspendedRows:
         """Suspended stages that are due for what only their own code can do, of whatever workflow."""
