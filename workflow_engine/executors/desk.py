@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any, Never
+from typing import Any, Never, TypeVar
 
 from workflow_engine.definitions.desk import Level
 from workflow_engine.definitions.results import AnnotationNote, ArtifactRef, Notes
@@ -29,10 +29,12 @@ from workflow_engine.statuses import DONE_STAGE, MemoKind
 
 from .held import Held
 from .memory import Memory, check_step, result_as_json
+from .patience import patiently
 from .recorder import Recorder
 from .storage import ScopedStorage, attempt_root
 from .waiting import Waiting
 
+T = TypeVar("T")
 # raise_if_cancelled asks the database at most this often.
 CANCEL_CHECK_SECONDS = 0.5
 MAX_NAME = 200
@@ -136,7 +138,7 @@ class Desk:
     def output_of(self, stage_id: str) -> Any:
         self._held.check()
         if stage_id not in self._outputs:
-            self._outputs[stage_id] = self._load_output(stage_id)
+            self._outputs[stage_id] = self._ask(lambda: self._load_output(stage_id))
         return self._outputs[stage_id]
 
     def _load_output(self, stage_id: str) -> Any:
@@ -185,7 +187,13 @@ class Desk:
             raise InvalidDefinition(f"Stage {stage.stage_id!r}: {tool} belongs into the body, not into its check.")
         return self._ports.registry.get_workflow(stage.workflow_id).get_stage(stage.stage_id)
 
+    def _ask(self, ask: Callable[[], T]) -> T:
+        return patiently(self._ports, self._held, ask)
+
     def subject(self) -> Any:
+        return self._ask(self._load_subject)
+
+    def _load_subject(self) -> Any:
         run = WorkflowRun.objects.using(self._ports.using).filter(pk=self._held.stage.run_id).first()
         return run.subject if run is not None else None
 
@@ -200,7 +208,7 @@ class Desk:
         stage = self._held.stage
         # A body runs, a check is made of what is suspended: whoever holds the token goes on.
         rows = StageRun.objects.using(self._ports.using).held().filter(pk=stage.stage_run_id, token=stage.token)
-        if not rows.exists():
+        if not self._ask(rows.exists):
             self._held.lost.set()
             self._held.check()
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from django.db import connections
@@ -21,6 +22,7 @@ from workflow_engine.models.payloads import Envelope
 from workflow_engine.statuses import MemoKind
 
 from .held import Held
+from .patience import patiently
 from .storage import attempt_root
 
 MAX_NAME = 100
@@ -43,7 +45,8 @@ class Memory:
         with self._lock:
             if self._memos is None:
                 rows = StageMemo.objects.using(self._ports.using)
-                self._memos = dict(rows.of(self._held.stage.stage_run_id))
+                ask = partial(rows.of, self._held.stage.stage_run_id)
+                self._memos = dict(patiently(self._ports, self._held, ask))
             return self._memos
 
     def value(self, memo: StageMemo) -> Any:
@@ -63,7 +66,7 @@ class Memory:
         envelope = pack(value, lambda digest: f"{start}{digest}.json", ports.blobs, ports.limits, what)
         try:
             command = Remember(stage=stage, kind=kind, name=name, value=envelope)
-            memo = Kernel(ports).dispatch(command).memo
+            memo = patiently(ports, self._held, lambda: Kernel(ports).dispatch(command)).memo
         except StaleLease:
             self._held.lost.set()
             self._held.check()
