@@ -271,6 +271,18 @@ def test_looking_for_work_costs_one_statement(known: Any) -> None:
     assert len(captured) == 1
 
 
+def test_resting_asks_nothing_so_that_a_database_that_is_away_is_complained_of_once(known: Any) -> None:
+    known(chain(1))
+    worker = Worker(get_kernel(), WorkerOptions(threads=1, attach=False))
+    worker.beat()
+    worker._idle = True
+
+    with CaptureQueriesContext(connection) as asked:
+        worker._rest()
+
+    assert asked.captured_queries == []
+
+
 def test_run_and_wait_returns_the_typed_output_and_reports_changes(known: Any) -> None:
     workflow = known(chain(2))
     seen: list[str] = []

@@ -246,7 +246,7 @@ class Worker:
         else:
             due = self.taker.next_due_in()
             wait = LONGEST_REST_SECONDS if due is None else min(LONGEST_REST_SECONDS, max(due, SHORTEST_REST_SECONDS))
-        if self.kernel.ports.pauses():
+        if self.kernel.ports.pauses_known():
             # Other processes' bells may come before this one has heard that the pause is over.
             wait = min(wait, KEPT_SECONDS)
         if self.options.burst:
@@ -307,8 +307,9 @@ class Worker:
             self.kernel.ports.transport.push([])
 
     def _look_after_suspended(self) -> float | None:
-        if self._stopping.is_set() or self._suspended or self.lease.is_over:
+        if self._stopping.is_set() or self._suspended:
             return SUSPENDED_SECONDS
+        # Also while this process cannot beat: then it claims no checks, and the others may be worse off.
         return self.sleepers.step()
 
     def stage_suspended(self) -> None:

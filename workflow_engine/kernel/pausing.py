@@ -34,6 +34,11 @@ class PauseCache:
         self._pauses, self._until = Pauses(), 0.0
         self._changes = 0
 
+    @property
+    def last(self) -> Pauses:
+        """The pauses as they were read last."""
+        return self._pauses
+
     def read(self, using: str, *, fresh: bool = False) -> Pauses:
         """Return the pauses; ``fresh``: as they are now, for kernels whose clock stands still."""
         now = time.monotonic()
