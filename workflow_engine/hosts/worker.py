@@ -309,7 +309,7 @@ class Worker:
     def _look_after_suspended(self) -> float | None:
         if self._stopping.is_set() or self._suspended:
             return SUSPENDED_SECONDS
-        # Also while this process cannot beat: then it claims no checks, and the others may be worse off.
+        # Also while this process cannot beat: the lane claims nothing then.
         return self.sleepers.step()
 
     def stage_suspended(self) -> None:
