@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, Literal
@@ -153,6 +153,3 @@ class Wait(Generic[Answer]):
             "max_wait_seconds": None if self.max_wait is None else self.max_wait.total_seconds(),
             "has_default": self.has_default,
         }
-
-
-CheckBody = Callable[[Any, Any], "Completion[Out] | Coroutine[Any, Any, Completion[Out]]"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.db.models import F, Q
@@ -17,7 +17,6 @@ from .base import lock_rows, rank
 if TYPE_CHECKING:
     from .stage_runs import StageRun
 
-Rows = TypeVar("Rows", bound="models.QuerySet[Any]")
 _NO_WAIT: dict[str, Any] = {
     "wait_kind": "",
     "wait_name": "",

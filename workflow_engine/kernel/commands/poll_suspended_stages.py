@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +15,6 @@ from workflow_engine.models import StageRun
 
 from .base import Command, handles
 
-logger = logging.getLogger(__name__)
 UNKNOWN_CHECK_WAIT = timedelta(seconds=30)
 
 
