@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 from django.db.transaction import TransactionManagementError
 
 from tests.waiting import until
@@ -143,9 +143,18 @@ def waits_for_a_lock() -> bool:
         return bool(cursor.fetchone()[0])
 
 
+@pytest.mark.parametrize("earlier", [None, OperationalError("database is locked"), OperationalError(2006, "gone")])
 def test_a_check_that_breaks_the_callers_transaction_ends_with_an_error_and_not_in_an_endless_wait(
-    known: Callable[..., Any], kernel: Kernel, host: InlineHost, clock: FakeClock
+    earlier: OperationalError | None,
+    known: Callable[..., Any],
+    kernel: Kernel,
+    host: InlineHost,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What broke an earlier transaction of this connection, as Django keeps it.
+    monkeypatch.setattr(connections["default"], "rollback_exc", earlier)
+
     def check() -> Completion[str]:
         connection.set_rollback(True)
         return Completion.ready("done")

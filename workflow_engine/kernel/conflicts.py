@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import Error, InterfaceError, OperationalError
+from django.db.transaction import TransactionManagementError
 
 from workflow_engine.errors import DatabaseConflict
 
@@ -34,7 +35,8 @@ def is_conflict(error: BaseException) -> bool:
     """The transaction lost a race with another one; the same transaction may succeed now."""
     if isinstance(error, DatabaseConflict):
         return True
-    if not isinstance(error, Error):
+    # Django names the connection's last error as the cause of a broken transaction: it may be an old one.
+    if not isinstance(error, Error) or isinstance(error, TransactionManagementError):
         return False
     state, number, text = _identify(error)
     return (
@@ -49,7 +51,7 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 def is_lost(error: BaseException) -> bool:
     """The connection is gone or cannot be made: nobody knows whether a COMMIT that was under way succeeded."""
-    if not isinstance(error, Error) or is_conflict(error):
+    if not isinstance(error, Error) or isinstance(error, TransactionManagementError) or is_conflict(error):
         return False
     state, number, text = _identify(error)
     # By the state first: psycopg calls some of them internal errors.
