@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -77,6 +77,26 @@ def test_a_cancel_reaches_a_body_long_before_the_next_beat(known: Any, kind: str
 
     assert status_of(run) == "CANCELLED"
     check_all()
+
+
+def test_a_database_that_is_away_stops_nothing_else_of_the_watch(known: Any) -> None:
+    bodies, asked = Bodies(), []
+    run = create_run(known(define_workflow("w").pipe(bodies.stages["plain"]).build()))
+
+    def away(*args: Any) -> Any:
+        asked.append(args)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with working() as worker:
+        assert bodies.entered.wait(30)
+        with connection.execute_wrapper(away):
+            worker.watch._tell_lost(time.monotonic() + 10)
+        assert len(asked) == 1
+        assert not bodies.told.is_set()
+
+        worker.watch._asked_at = 0.0
+        assert cancel_run(run)
+        assert bodies.told.wait(30)
 
 
 def test_nobody_is_asked_about_while_nothing_runs_for_long(known: Any) -> None:

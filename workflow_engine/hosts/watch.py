@@ -6,6 +6,8 @@ import logging
 import time
 import uuid
 
+from django.db import Error
+
 from workflow_engine.executors.held import Held, HeldStages
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import ReleaseStages
@@ -64,7 +66,12 @@ class Watch:
         self._asked_at = now
         rows = StageRun.objects.using(self._kernel.ports.using)
         mine = rows.filter(worker=self._worker_id, status=StageStatus.RUNNING)
-        tokens = dict(mine.values_list("pk", "token"))
+        try:
+            tokens = dict(mine.values_list("pk", "token"))
+        except Error:
+            # The beat meets the same error and says so; time limits are kept all the same.
+            logger.debug("cannot ask about bodies that take long worker=%s", self._worker_id, exc_info=True)
+            return
         for held in long:
             if tokens.get(held.stage.stage_run_id) != held.stage.token and self._runs(held):
                 held.lost.set()
