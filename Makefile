@@ -6,7 +6,7 @@ TYPED := workflow_engine $(wildcard example_project) tests/backends $(wildcard t
 LINTS := lint-format lint-rules lint-types lint-imports lint-migrations lint-deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak lint $(LINTS) format clean
+.PHONY: help demo test bench soak bounded lint $(LINTS) format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ bench: $(VENV)/.test ## Measure beside other systems; make bench ARGS=--quick ta
 
 soak: $(VENV)/.test ## Kill workers and servers under load, about 10 minutes; make soak ARGS="--minutes 1" is shorter
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+bounded: $(VENV)/.test ## Create runs for two hours while what is old is deleted, and compare the tables after each
+	@$(BIN)/python -m tests.bounded $(ARGS)
 
 lint: $(LINTS) ## Check format, rules, types, layers, migrations and deployment settings; changes nothing
 

@@ -25,6 +25,7 @@ INSTALLED_APPS = [
     "workflow_engine",
     "example_project.documents",
     "example_project.expenses",
+    "example_project.bookshop",
 ]
 if find_spec("rest_framework"):
     INSTALLED_APPS.append("rest_framework")
@@ -107,7 +108,14 @@ LOGGING = {
     },
 }
 
-WORKFLOW_ENGINE: dict[str, object] = {}
+# Runs that went well are deleted after a quarter, and files that no row refers to after two days.
+WORKFLOW_ENGINE: dict[str, object] = {"RETENTION": {"runs": {"COMPLETED": 90}, "blobs": 2}}
+if DEBUG:
+    # Webhooks, to be made in the admin, may go to a receiver on this computer: http://localhost:9000/ say.
+    WORKFLOW_ENGINE |= {"WEBHOOK_ALLOW_HTTP": True, "WEBHOOK_ALLOW_PRIVATE": True, "WEBHOOK_PORTS": []}
+
+# Mails appear in the terminal of the worker.
+EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 
 # With django-rq installed as an app, new work rings over Redis; its pages are at admin/django_rq/dashboard/.
 if REDIS_URL := os.environ.get("REDIS_URL"):

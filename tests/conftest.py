@@ -13,6 +13,7 @@ from django.conf import settings
 from tests.backends.databases import run_id
 from workflow_engine.bootstrap import get_kernel, use_kernel
 from workflow_engine.definitions import Workflow
+from workflow_engine.definitions.plugins import plugins_override
 from workflow_engine.definitions.registry import register, registry_override
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.kernel import Kernel
@@ -25,6 +26,13 @@ REDIS_URL = os.environ.get("WFE_TEST_REDIS_URL", "")
 def backend() -> str:
     """Return the database backend of this process: ``sqlite``, ``postgresql`` or ``mariadb``."""
     return str(settings.BACKEND)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_plugins() -> Iterator[None]:
+    """Let the example's plugins hear of nothing: tests that want some have their own."""
+    with plugins_override():
+        yield
 
 
 @pytest.fixture

@@ -7,8 +7,18 @@ from math import isclose
 from typing import Any
 
 from workflow_engine.kernel.totals import sum_of
-from workflow_engine.models import OutboxEvent, StageAttempt, StageRun, WorkflowRun
-from workflow_engine.statuses import DONE_STAGE, FINISHED_RUN, OPEN_STAGE, StageStatus
+from workflow_engine.models import (
+    NOT_AN_ITEM,
+    OutboxEvent,
+    RunNotice,
+    StageAttempt,
+    StageMap,
+    StageMemo,
+    StageRun,
+    WorkflowRun,
+)
+from workflow_engine.models.base import HELD_BACK
+from workflow_engine.statuses import DONE_STAGE, FINISHED_RUN, OPEN_STAGE, MemoKind, StageStatus
 
 TERMINAL_EVENTS = {"run.completed", "run.failed", "run.cancelled"}
 
@@ -38,6 +48,8 @@ def check_run(run: WorkflowRun) -> None:
     _check_generations(run, stages)
     _check_totals(run, stages)
     _check_order(run, stages)
+    _check_maps(run, stages)
+    _check_children(run)
     for earlier, later in ((run.created_at, run.started_at), (run.started_at, run.finished_at)):
         assert not (earlier and later) or earlier <= later, f"run {run.pk}: times out of order"
     assert (run.finished_at is not None) == (run.status in FINISHED_RUN), run.pk
@@ -73,14 +85,17 @@ def _check_stages(run: Any, stages: list[StageRun], attempts: list[StageAttempt]
     for stage in stages:
         once = 1 if stage.status == StageStatus.COMPLETED else 0
         assert completed[str(stage.pk)] == once, f"run {run.pk} {stage.stage}: {completed[str(stage.pk)]} completions"
-        assert won[stage.pk] == once, f"run {run.pk} {stage.stage}: {won[stage.pk]} attempts won"
+        # A mapped stage ends with its items, and not by an attempt of its own.
+        mine = 0 if (stage.output or {}).get("items") else once
+        assert won[stage.pk] == mine, f"run {run.pk} {stage.stage}: {won[stage.pk]} attempts won"
         assert (stage.output is not None) == bool(once), f"run {run.pk} {stage.stage}: output without completion"
         if run.status in FINISHED_RUN:
             assert stage.status not in OPEN_STAGE, f"run {run.pk} has ended, {stage.stage} is {stage.status}"
     for event in events:
         if event.type == "run.completed":
             planned = [item["id"] for group in run.plan["groups"] for item in group["stages"]]
-            done = sorted(stage.stage for stage in counting(stages, event.generation) if stage.status in DONE_STAGE)
+            counted = [row for row in counting(stages, event.generation) if row.map_index == NOT_AN_ITEM]
+            done = sorted(stage.stage for stage in counted if stage.status in DONE_STAGE)
             assert done == sorted(planned), f"run {run.pk} is COMPLETED without all of its stages"
     started = Counter(
         (event.payload["stage_run_id"], event.payload["token"]) for event in events if event.type == "stage.started"
@@ -119,6 +134,48 @@ def _check_order(run: WorkflowRun, stages: list[StageRun]) -> None:
     """No stage starts before the whole group before it has ended."""
     for stage in stages:
         seen = counting(stages, stage.generation)
-        before = [item for item in seen if item.group_number == stage.group_number - 1]
+        before = [row for row in seen if row.group_number == stage.group_number - 1 and row.map_index == NOT_AN_ITEM]
         if stage.started_at is not None:
-            assert all(item.status in DONE_STAGE for item in before), f"run {run.pk}: {stage.stage} started too early"
+            assert all(row.status in DONE_STAGE for row in before), f"run {run.pk}: {stage.stage} started too early"
+
+
+def _check_maps(run: WorkflowRun, stages: list[StageRun]) -> None:
+    """The counts of each map are those of its rows, and no more items are under way than may be."""
+    for counts in StageMap.objects.filter(run=run):
+        where = f"run {run.pk} {counts}, generation {counts.generation}"
+        items = [row for row in counting(stages, counts.generation) if row.stage == counts.stage]
+        items = [row for row in items if row.map_index != NOT_AN_ITEM]
+        assert sorted(row.map_index for row in items) == list(range(counts.total)), where
+        mine = Counter(row.status for row in items)
+        for name, status in (("done", "COMPLETED"), ("failed", "FAILED"), ("cancelled", "CANCELLED")):
+            assert getattr(counts, name) == mine[status], (
+                f"{where}: {name} {getattr(counts, name)}, rows {mine[status]}"
+            )
+        open_rows = [row for row in items if row.status in OPEN_STAGE]
+        under_way = [row for row in open_rows if row.due_at != HELD_BACK]
+        assert len(under_way) == counts.opened - counts.ended, where
+        assert len(under_way) <= counts.max_parallel, where
+        owner = StageRun.objects.get(pk=counts.stage_run_id)
+        if owner.status in DONE_STAGE:
+            assert not open_rows, f"{where}: it is {owner.status}, and items are open"
+        elif owner.status == StageStatus.SUSPENDED:
+            assert open_rows, f"{where}: it waits for items that have ended"
+
+
+def _check_children(run: WorkflowRun) -> None:
+    """A run that was started by another one is known to it by one name; nothing waits for what has ended."""
+    if run.parent_stage_run_id is not None:
+        known = [
+            memo.get_value()["run_id"]
+            for memo in StageMemo.objects.filter(stage_run=run.parent_stage_run_id)
+            if memo.kind == MemoKind.CHILD
+        ]
+        assert known.count(str(run.pk)) == 1, f"run {run.pk}: its parent knows it {known.count(str(run.pk))} times"
+    if run.status in FINISHED_RUN and not RunNotice.objects.filter(sender=run.pk).exists():
+        waiting = StageRun.objects.filter(pk=run.parent_stage_run_id, status=StageStatus.SUSPENDED, wait_kind="child")
+        mine = [
+            row
+            for row in waiting
+            if not WorkflowRun.objects.filter(parent_stage_run=row.pk, finished_at__isnull=True).exists()
+        ]
+        assert not mine, f"run {run.pk} has ended, and its parent still waits for it"

@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "workflow_engine",
     "example_project.expenses",
+    "example_project.bookshop",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

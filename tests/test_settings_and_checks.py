@@ -34,13 +34,33 @@ def test_every_setting_has_a_default_and_the_project_overrides_it() -> None:
         ({"QUEUES": ["a"]}, "must be a dict, got list"),
         ({"LEASE_SECONDS": 10, "BEAT_SECONDS": 9}, "must be at least twice BEAT_SECONDS"),
         ({"TRANSPORT": 3}, "must be a string"),
+        ({"RETENTION": {"run": 3}}, "names something unknown: 'run'"),
+        ({"RETENTION": {"logs": 0}}, "must have days above 0 or None for 'logs', got 0"),
+        ({"RETENTION": {"runs": {"RUNNING": 3}}}, "names no status of runs that have ended: 'RUNNING'"),
+        ({"RETENTION": {"runs": {"FAILED": "3"}}}, "must have days above 0 or None for 'runs', got '3'"),
+        ({"RETENTION": 30}, "must be a dict, got int"),
+        ({"PLUGINS": "shop.plugins.tell"}, "must be a list, got str"),
+        ({"PLUGINS": ["no.such.plugin"]}, "['PLUGINS'] 'no.such.plugin': No module named 'no'"),
+        ({"EVENT_SINKS": ["no.such.Sink"]}, "['EVENT_SINKS'] 'no.such.Sink': No module named 'no'"),
+        ({"EVENT_SINKS": ["tests.faults.hearing.FileSink"] * 2}, "'tests.faults.hearing.FileSink' is there twice."),
+        ({"EVENT_SINKS": ["datetime.datetime"]}, "it has no method emit(event)."),
+        ({"WEBHOOK_TIMEOUT": 0}, "must be a number above 0, got 0"),
+        ({"WEBHOOK_MAX_ATTEMPTS": 1.5}, "must be a whole number above 0, got 1.5"),
+        ({"WEBHOOK_PORTS": 8443}, "must be a list, got int"),
+        ({"WEBHOOK_PORTS": ["8443"]}, "must list ports of 1 to 65535, got ['8443']"),
+        ({"WEBHOOK_PORTS": [0]}, "must list ports of 1 to 65535, got [0]"),
+        ({"WEBHOOK_ALLOW_HTTP": "no"}, "must be a bool, got str"),
         (["LEASE_SECONDS"], "must be a dict, got list"),
         ({"TRANSPORT": "no.such.Transport"}, "no.such.Transport"),
     ],
 )
 def test_a_wrong_setting_is_a_check_error_with_the_fix(given: Any, words: str) -> None:
     with override_settings(WORKFLOW_ENGINE=given):
-        found = [item for item in run_checks() if item.id in ("workflow_engine.E001", "workflow_engine.E002")]
+        found = [
+            item
+            for item in run_checks()
+            if item.id in ("workflow_engine.E001", "workflow_engine.E002", "workflow_engine.E012")
+        ]
 
     assert found
     assert any(words in f"{item.msg} {item.hint}" for item in found)
@@ -110,3 +130,16 @@ def test_an_atomic_stage_without_a_short_timeout_is_an_error_on_sqlite(known: An
     ]
     assert found["sqlite3"][0].hint == "Write @stage('endless', atomic=True, timeout=timedelta(seconds=10))."
     assert found["postgresql"] == []
+
+
+def test_webhooks_into_the_own_network_are_a_warning_before_a_deployment(settings: Any) -> None:
+    def found() -> list[str]:
+        return [item.msg for item in run_checks(include_deployment_checks=True) if item.id == "workflow_engine.W005"]
+
+    assert found() == []
+    settings.WORKFLOW_ENGINE = {"WEBHOOK_ALLOW_PRIVATE": True, "WEBHOOK_ALLOW_HTTP": True}
+
+    assert [text.split(":")[0] for text in found()] == [
+        "WORKFLOW_ENGINE['WEBHOOK_ALLOW_PRIVATE']",
+        "WORKFLOW_ENGINE['WEBHOOK_ALLOW_HTTP']",
+    ]

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class WorkflowEngineConfig(AppConfig):
-    """Imports ``workflows.py`` of every installed app, as the admin does with ``admin.py``."""
+    """Imports ``workflows.py`` and ``plugins.py`` of every installed app, as the admin does with ``admin.py``."""
 
     name = "workflow_engine"
     label = "workflow_engine"
@@ -20,3 +20,4 @@ class WorkflowEngineConfig(AppConfig):
 
         _ = bootstrap, checks
         autodiscover_modules("workflows")
+        autodiscover_modules("plugins")

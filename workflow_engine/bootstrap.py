@@ -16,10 +16,17 @@ from django.utils.module_loading import import_string
 
 from workflow_engine.blobs.storage import StorageBlobStore
 from workflow_engine.conf import NAME, get_setting, transport_name
+from workflow_engine.executors.tidying import tidy_connections
 from workflow_engine.kernel import Kernel, create_kernel
 from workflow_engine.kernel.ports import JobTransport, Limits
+from workflow_engine.kernel.subscribers import Subscribers, Together
+from workflow_engine.kernel.webhooks.targets import TargetRules
 from workflow_engine.models.base import DbNow
 from workflow_engine.models.payloads import read_blobs_with
+from workflow_engine.sinks.plugins import ProjectSubscribers
+from workflow_engine.sinks.signals import DjangoSignals
+from workflow_engine.sinks.webhook_requests import Requests
+from workflow_engine.sinks.webhooks import WebhookSubscribers
 
 TRANSPORTS = {
     "rq": "workflow_engine.transports.rq.RqTransport",
@@ -61,14 +68,24 @@ def use_kernel(kernel: Kernel) -> Iterator[Kernel]:
 
 @cache
 def _kernel_from_settings() -> Kernel:
-    using = get_setting("DATABASE")
-    return create_kernel(
+    using, limits, webhooks = get_setting("DATABASE"), limits_from_settings(), WebhookSubscribers()
+    project = ProjectSubscribers(
+        plugins=get_setting("PLUGINS"),
+        sinks=get_setting("EVENT_SINKS"),
+        timeout=get_setting("EVENT_TIMEOUT_SECONDS"),
+        tidy=tidy_connections,
+    )
+    kernel = create_kernel(
         using=using,
         clock=SystemClock(),
         transport=make_transport(using),
         blobs=StorageBlobStore(get_setting("BLOB_STORAGE")),
-        limits=limits_from_settings(),
+        limits=limits,
+        subscribers=Subscribers(Together(project, webhooks), announcer=DjangoSignals(), forget=webhooks.forget),
+        sender=Requests(limits.webhook_targets, timeout=limits.webhook_timeout),
     )
+    webhooks.deliver_by(kernel)
+    return kernel
 
 
 def make_transport(using: str) -> JobTransport:
@@ -86,6 +103,19 @@ def limits_from_settings() -> Limits:
         max_crashes=get_setting("MAX_CRASHES"),
         idempotency_wait_seconds=get_setting("IDEMPOTENCY_WAIT_SECONDS"),
         unknown_grace_seconds=get_setting("UNKNOWN_DEFINITION_GRACE_SECONDS"),
+        max_map_items=get_setting("MAX_MAP_ITEMS"),
+        max_parallel=get_setting("MAX_PARALLEL"),
+        max_child_depth=get_setting("MAX_CHILD_DEPTH"),
+        max_event_tries=get_setting("MAX_EVENT_TRIES"),
+        webhook_timeout=get_setting("WEBHOOK_TIMEOUT"),
+        webhook_max_attempts=get_setting("WEBHOOK_MAX_ATTEMPTS"),
+        webhook_disable_days=get_setting("WEBHOOK_DISABLE_DAYS"),
+        webhook_targets=TargetRules(
+            allow_http=get_setting("WEBHOOK_ALLOW_HTTP"),
+            allow_private=get_setting("WEBHOOK_ALLOW_PRIVATE"),
+            ports=tuple(get_setting("WEBHOOK_PORTS")),
+        ),
+        idempotency_keep_days=get_setting("IDEMPOTENCY_KEEP_DAYS"),
     )
 
 

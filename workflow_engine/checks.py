@@ -12,6 +12,8 @@ from django.db import DatabaseError, transaction
 from django.utils.module_loading import import_string
 
 from .conf import NAME, get_setting, problems, transport_name
+from .definitions.plugins import registered_plugins
+from .errors import WorkflowEngineError
 
 SQLITE_OPTIONS = '"OPTIONS": {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL;"}'
 
@@ -40,6 +42,55 @@ def check_transport(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
         hint = f"Use {known} or the dotted path of a transport class."
         return [Error(f"{NAME}['TRANSPORT'] {name!r}: {error}.", hint=hint, id="workflow_engine.E002")]
     return []
+
+
+@register()
+def check_subscribers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E012: a plugin or a sink of the settings cannot be imported, is none, or has another one's name."""
+    found: list[CheckMessage] = []
+    sinks = get_setting("EVENT_SINKS")
+    names = [*sinks, *(plugin.name for plugin in registered_plugins())] if isinstance(sinks, list | tuple) else []
+    for name in sorted({name for name in names if isinstance(name, str) and names.count(name) > 1}):
+        hint = "Each hears of events under its name: name it once, or give a plugin another name=."
+        found.append(Error(f"{NAME}: {name!r} is there twice.", hint=hint, id="workflow_engine.E012"))
+    for key, method in (("PLUGINS", None), ("EVENT_SINKS", "emit")):
+        paths = get_setting(key)
+        for path in paths if isinstance(paths, list | tuple) else ():
+            try:
+                target = import_string(path)
+            except (ImportError, AttributeError, TypeError, WorkflowEngineError) as error:
+                problem = f"{error}."
+            else:
+                if method is None or callable(getattr(target, method, None)):
+                    continue
+                problem = f"it has no method {method}(event)."
+            hint = "Use the dotted path of " + (
+                "a plugin." if method is None else "a class or object that takes events."
+            )
+            found.append(Error(f"{NAME}[{key!r}] {path!r}: {problem}", hint=hint, id="workflow_engine.E012"))
+    return found
+
+
+@register()
+def check_schedules(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """E013: a schedule that is declared in code cannot be: its expression, time zone or input is wrong."""
+    from .definitions import registry
+    from .definitions.schedules import declared_schedules
+    from .kernel.schedules.checking import check_fields
+
+    found: list[CheckMessage] = []
+    if problems():
+        # E001 says so.
+        return found
+    most = get_setting("INLINE_PAYLOAD_BYTES")
+    for one in declared_schedules():
+        fields = {**vars(one), "workflow": one.workflow.id, "enabled": True, "declared": True}
+        try:
+            check_fields(registry, fields, changed=frozenset(fields), most_bytes=most)
+        except WorkflowEngineError as error:
+            hint = f"Mend declare_schedule({one.name!r}, …)."
+            found.append(Error(str(error), hint=hint, id="workflow_engine.E013"))
+    return found
 
 
 @register()
@@ -126,6 +177,24 @@ def check_blob_storage(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -
             '"OPTIONS": {"location": "/srv/private"}}, and name its key.',
             id="workflow_engine.W002",
         )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_webhooks(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W005: whoever may make webhooks can let this host send requests into its own network, or in clear."""
+    risks = {
+        "WEBHOOK_ALLOW_PRIVATE": "webhooks may be at addresses of this host and its network",
+        "WEBHOOK_ALLOW_HTTP": "webhooks may be sent in clear",
+    }
+    return [
+        Warning(
+            f"{NAME}[{key!r}]: {risk}.",
+            hint="Leave it out, or silence this check where every receiver is one of yours.",
+            id="workflow_engine.W005",
+        )
+        for key, risk in risks.items()
+        if get_setting(key)
     ]
 
 

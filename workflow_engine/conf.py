@@ -10,6 +10,7 @@ from django.apps import apps
 from django.conf import settings
 
 NAME = "WORKFLOW_ENGINE"
+FINISHED = ("COMPLETED", "FAILED", "CANCELLED")
 
 DEFAULTS: dict[str, Any] = {
     # Alias of the database that holds all tables of the engine.
@@ -24,7 +25,10 @@ DEFAULTS: dict[str, Any] = {
     "INLINE_PAYLOAD_BYTES": 64 * 1024,
     "MAX_PAYLOAD_BYTES": 50 * 1024 * 1024,
     "MAX_MAP_ITEMS": 10_000,
+    # Items of one map under way at the same time, where the map does not say.
     "MAX_PARALLEL": 100,
+    # How deep runs may start runs: a run that nobody has started is at depth 0.
+    "MAX_CHILD_DEPTH": 10,
     # A worker process may be silent for this long before its stages are given to others.
     "LEASE_SECONDS": 30,
     "BEAT_SECONDS": 10,
@@ -34,7 +38,20 @@ DEFAULTS: dict[str, Any] = {
     "POLL_SECONDS": 0.3,
     # A stage whose body killed its worker this often, alone in its process, fails with WORKER_LOST.
     "MAX_CRASHES": 3,
+    # An event that a subscriber has refused so often is a dead letter for it; what one delivery may take at most.
     "MAX_EVENT_TRIES": 5,
+    "EVENT_TIMEOUT_SECONDS": 30,
+    # Seconds for all of a request to a webhook; requests for one event, then it is a dead letter for it.
+    "WEBHOOK_TIMEOUT": 10,
+    "WEBHOOK_MAX_ATTEMPTS": 8,
+    # A webhook that has failed for so many days without a success is disabled.
+    "WEBHOOK_DISABLE_DAYS": 5,
+    # Requests at the same time in a worker process, of all webhooks together.
+    "WEBHOOK_THREADS": 8,
+    # Where webhooks may be: http:// too; addresses that are not public; ports besides 443 (an empty list: any).
+    "WEBHOOK_ALLOW_HTTP": False,
+    "WEBHOOK_ALLOW_PRIVATE": False,
+    "WEBHOOK_PORTS": [8443],
     "IDEMPOTENCY_WAIT_SECONDS": 10,
     "IDEMPOTENCY_KEEP_DAYS": 7,
     "UNKNOWN_DEFINITION_GRACE_SECONDS": 3600,
@@ -45,10 +62,21 @@ DEFAULTS: dict[str, Any] = {
     "WORKER_CHECKS": 8,
     # How long a draining worker waits for the bodies it runs.
     "GRACE_SECONDS": 30,
+    # Dotted paths of plugins besides those in plugins.py of the apps, and of event sinks.
     "PLUGINS": [],
     "EVENT_SINKS": [],
-    # Days; None keeps for ever.
-    "RETENTION": {"runs": None, "logs": 30, "events": 14, "ai_calls": None},
+    # Days; None keeps for ever. Of runs also by status: {"COMPLETED": 30, "FAILED": None}.
+    "RETENTION": {
+        "runs": None,
+        "logs": 30,
+        "events": 14,
+        "ai_calls": None,
+        "workers": 7,
+        "bulk": 90,
+        "schedules": 30,
+        "deliveries": 14,
+        "blobs": None,
+    },
     # Keys whose values are masked in logs, admin and API.
     "REDACT": ["password", "token", "secret", "authorization", "api_key"],
 }
@@ -61,12 +89,18 @@ POSITIVE = {
     "POLL_SECONDS",
     "MAX_CRASHES",
     "MAX_EVENT_TRIES",
+    "EVENT_TIMEOUT_SECONDS",
+    "WEBHOOK_TIMEOUT",
+    "WEBHOOK_MAX_ATTEMPTS",
+    "WEBHOOK_DISABLE_DAYS",
+    "WEBHOOK_THREADS",
     "WORKER_THREADS",
     "WORKER_ASYNC_STAGES",
     "WORKER_CHECKS",
     "MAX_PAYLOAD_BYTES",
     "MAX_MAP_ITEMS",
     "MAX_PARALLEL",
+    "MAX_CHILD_DEPTH",
 }
 NOT_NEGATIVE = {
     "INLINE_PAYLOAD_BYTES",
@@ -79,11 +113,16 @@ WHOLE = {
     "TICK_BATCH",
     "MAX_CRASHES",
     "MAX_EVENT_TRIES",
+    "WEBHOOK_MAX_ATTEMPTS",
+    "WEBHOOK_THREADS",
     "WORKER_THREADS",
     "WORKER_ASYNC_STAGES",
     "WORKER_CHECKS",
     "MAX_PAYLOAD_BYTES",
     "INLINE_PAYLOAD_BYTES",
+    "MAX_MAP_ITEMS",
+    "MAX_PARALLEL",
+    "MAX_CHILD_DEPTH",
 }
 
 
@@ -138,8 +177,29 @@ def _problem_with(key: str, value: Any) -> tuple[str, str] | None:
         return f"names no storage: {value!r}", f"Known keys of STORAGES: {', '.join(settings.STORAGES)}."
     if not isinstance(value, type(default)):
         return f"must be a {type(default).__name__}, got {type(value).__name__}", f"The default is {default!r}."
+    if key == "RETENTION":
+        return _problem_with_retention(value)
+    if key == "WEBHOOK_PORTS" and not all(type(port) is int and 0 < port < 65536 for port in value):
+        return f"must list ports of 1 to 65535, got {value!r}", "For example [8443], or [] for any."
     if key == "QUEUES" and not all(isinstance(name, str) and name for pair in value.items() for name in pair):
         return f"must map names to names, got {value!r}", 'For example {"slow": "low"}: stages of "slow" ring in "low".'
+    return None
+
+
+def _problem_with_retention(value: Mapping[str, Any]) -> tuple[str, str] | None:
+    for what, days in value.items():
+        if what not in DEFAULTS["RETENTION"]:
+            return f"names something unknown: {what!r}", f"Known: {', '.join(DEFAULTS['RETENTION'])}."
+        by_status = days if what == "runs" and isinstance(days, Mapping) else {None: days}
+        for status, limit in by_status.items():
+            if status is not None and status not in FINISHED:
+                return f"names no status of runs that have ended: {status!r}", f"Known: {', '.join(FINISHED)}."
+            number = isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0
+            if limit is not None and not number:
+                return (
+                    f"must have days above 0 or None for {what!r}, got {limit!r}",
+                    f"The default is {DEFAULTS['RETENTION']!r}.",
+                )
     return None
 
 

@@ -5,17 +5,22 @@
     WorkflowEngineError
     ├── InvalidDefinition           a stage or workflow is written wrongly (import or build time)
     │   └── DuplicateWorkflow       the id is registered already
-    ├── WorkflowNotFound  StageNotFound  RunNotFound
+    ├── WorkflowNotFound  StageNotFound  RunNotFound  BulkOperationNotFound  ScheduleNotFound  WebhookNotFound
     ├── InvalidInput  InvalidConfig  InvalidOutput
     ├── InvalidPayload              a value that cannot be stored as JSON and read back
     │   └── PayloadTooLarge
+    ├── TooManyItems                a map would have more items than MAX_MAP_ITEMS
+    ├── ChildFailed                 a run that a stage has started did not complete
+    ├── ChildTooDeep                runs start runs without an end
     ├── InvalidTransition           the run or stage is in a status that a command cannot leave
     │   ├── NotWaiting              the stage does not wait for this answer
-    │   └── AlreadyAnswered         somebody else was quicker
+    │   ├── AlreadyAnswered         somebody else was quicker
+    │   └── AlreadyScheduled        another command waits under this correlation id
     ├── StaleLease  MissingStageOutput  BlobNotFound
     ├── ProcessDied                 the process of a stage with isolation="process" died
     ├── IdempotencyConflict  IdempotencyInProgress
     ├── WaitTimeout
+    ├── ExtraMissing                a library that is optional is needed for this
     ├── DatabaseConflict            repeat the whole transaction
     └── DatabaseUnavailable         try again later
 
@@ -24,7 +29,7 @@ Each carries ``code``, a constant for programs; the text is for people.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,6 +50,47 @@ class DuplicateWorkflow(InvalidDefinition):
     """A workflow with this id is registered already."""
 
     code = "DUPLICATE_WORKFLOW"
+
+
+class DuplicatePlugin(InvalidDefinition):
+    """Another plugin of this name is registered already."""
+
+    code = "DUPLICATE_PLUGIN"
+
+
+class SubscriberNotFound(WorkflowEngineError):
+    """No plugin, sink or webhook of this name hears of events in this process."""
+
+    code = "SUBSCRIBER_NOT_FOUND"
+
+    def __init__(self, name: str, known: Sequence[str] = ()) -> None:
+        self.name = name
+        super().__init__(f"No subscriber {name!r} is known here. Known: {', '.join(known) or 'none'}.")
+
+
+class DeliveryTimeout(WorkflowEngineError):
+    """A plugin or sink did not return in time; the event counts as not delivered."""
+
+    code = "DELIVERY_TIMEOUT"
+
+
+class DeliveryRefused(WorkflowEngineError):
+    """A subscriber did not take an event, and it is known when to come again.
+
+    Args:
+        after: seconds; this event is not tried again before. Up to an hour.
+        rest: seconds; nothing is delivered to this subscriber before. Up to an hour.
+        counts: whether it was a try of the event. If not, there is a rest.
+    """
+
+    code = "DELIVERY_REFUSED"
+    longest: ClassVar[float] = 3600.0
+
+    def __init__(self, text: str, *, after: float = 0.0, rest: float = 0.0, counts: bool = True) -> None:
+        least = 0.0 if counts else 0.1
+        self.after, self.rest = (min(self.longest, max(least, seconds)) for seconds in (after, rest))
+        self.counts = counts
+        super().__init__(text)
 
 
 class WorkflowNotFound(WorkflowEngineError):
@@ -79,6 +125,36 @@ class RunNotFound(WorkflowEngineError):
     def __init__(self, run_id: object) -> None:
         self.run_id = run_id
         super().__init__(f"No run {str(run_id)!r} exists.")
+
+
+class BulkOperationNotFound(WorkflowEngineError):
+    """No bulk operation has this id."""
+
+    code = "BULK_OPERATION_NOT_FOUND"
+
+    def __init__(self, operation_id: object) -> None:
+        self.operation_id = operation_id
+        super().__init__(f"No bulk operation {str(operation_id)!r} exists.")
+
+
+class ScheduleNotFound(WorkflowEngineError):
+    """No schedule has this id or name."""
+
+    code = "SCHEDULE_NOT_FOUND"
+
+    def __init__(self, schedule: object) -> None:
+        self.schedule = schedule
+        super().__init__(f"No schedule {str(schedule)!r} exists.")
+
+
+class WebhookNotFound(WorkflowEngineError):
+    """No webhook has this id."""
+
+    code = "WEBHOOK_NOT_FOUND"
+
+    def __init__(self, endpoint_id: object) -> None:
+        self.endpoint_id = endpoint_id
+        super().__init__(f"No webhook {str(endpoint_id)!r} exists.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +224,50 @@ class PayloadTooLarge(InvalidPayload):
         )
 
 
+class TooManyItems(WorkflowEngineError):
+    """A map would have more items than allowed; no row was written."""
+
+    code = "TOO_MANY_ITEMS"
+
+    def __init__(self, stage_id: str, count: int, limit: int) -> None:
+        self.stage_id, self.count, self.limit = stage_id, count, limit
+        super().__init__(
+            f"Stage {stage_id!r} would be mapped over {count:,} items, the limit is {limit:,} (setting MAX_MAP_ITEMS). "
+            "Map over pages of them, or let each item be a child run that maps over its own."
+        )
+
+
+class ChildFailed(WorkflowEngineError):
+    """A run that a stage has started with ``ctx.run_child`` failed or was cancelled.
+
+    ``run_id`` and ``status`` say which and how; ``error`` is what the child's row has: ``{"code", "class", "message",
+    "stage"}``, None for one that was cancelled.
+    """
+
+    code = "CHILD_FAILED"
+
+    def __init__(self, workflow_id: str, run_id: object, status: str, error: Mapping[str, Any] | None) -> None:
+        self.workflow_id, self.run_id, self.status, self.error = workflow_id, run_id, status, error
+        text = f"Child run {run_id} of workflow {workflow_id!r} is {status}"
+        if error:
+            stage = f" in stage {error['stage']!r}" if error.get("stage") else ""
+            text += f"{stage}: {error.get('class') or error.get('code')}: {error.get('message')}"
+        super().__init__(f"{text}.")
+
+
+class ChildTooDeep(WorkflowEngineError):
+    """Runs would start runs more deeply than allowed: most likely workflows that start each other for ever."""
+
+    code = "CHILD_TOO_DEEP"
+
+    def __init__(self, workflow_id: str, depth: int, limit: int) -> None:
+        self.workflow_id, self.depth, self.limit = workflow_id, depth, limit
+        super().__init__(
+            f"A child run of workflow {workflow_id!r} would be at depth {depth}, the limit is {limit} (setting "
+            "MAX_CHILD_DEPTH). Do these workflows start each other without an end?"
+        )
+
+
 class InvalidTransition(WorkflowEngineError):
     """The run or stage is in a status that this command cannot leave."""
 
@@ -172,6 +292,19 @@ class AlreadyAnswered(InvalidTransition):
     def __init__(self, stage_id: str, wait: str) -> None:
         self.stage_id, self.wait = stage_id, wait
         super().__init__(f"The wait {wait!r} of stage {stage_id!r} is answered already; the first answer counts.")
+
+
+class AlreadyScheduled(InvalidTransition):
+    """Another command waits under this correlation id, or this one at another time."""
+
+    code = "ALREADY_SCHEDULED"
+
+    def __init__(self, correlation_id: str, command: str, run_at: object) -> None:
+        self.correlation_id = correlation_id
+        super().__init__(
+            f"The correlation id {correlation_id!r} has a pending command: {command} at {run_at}. "
+            "Cancel that first, or choose another id."
+        )
 
 
 class StaleLease(WorkflowEngineError):
@@ -248,16 +381,33 @@ class WaitTimeout(WorkflowEngineError):
         super().__init__(f"Run {run_id} has not ended within {seconds:g} s. It goes on; ask for it again later.")
 
 
+class ExtraMissing(WorkflowEngineError):
+    """A library that is optional is not installed, and needed for what was asked."""
+
+    code = "EXTRA_MISSING"
+
+    def __init__(self, what: str, library: str, extra: str) -> None:
+        self.library, self.extra = library, extra
+        super().__init__(
+            f"{what[:1].upper()}{what[1:]} need the library {library!r}, which is not installed. "
+            f"Install it with the extra: pip install 'django-durable-workflows[{extra}]'"
+        )
+
+
 class DatabaseConflict(WorkflowEngineError):
     """A deadlock, lock timeout or serialization failure: repeat the whole transaction."""
 
     code = "DATABASE_CONFLICT"
+    # Of ``create_runs``: what became of the requests in the chunks before, which are committed.
+    done: Sequence[Any] = ()
 
 
 class DatabaseUnavailable(WorkflowEngineError):
     """The database cannot be reached; nothing was written by this call. Try again later."""
 
     code = "DATABASE_UNAVAILABLE"
+    # As of ``DatabaseConflict``.
+    done: Sequence[Any] = ()
 
 
 def field_errors(error: Any, prefix: str = "") -> list[FieldError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,13 @@ MASK = "••••••"
 def redact(value: Any) -> Any:
     """Return ``value`` with the values of secret keys masked, at every depth."""
     return _redact(value, tuple(get_setting("REDACT")))
+
+
+def redact_event(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the payload of an event as it is shown; ``token``, the number of an attempt's lease, is no secret."""
+    token = payload.get("token")
+    masked: dict[str, Any] = redact(dict(payload))
+    return {**masked, "token": token} if isinstance(token, int) else masked
 
 
 def redact_text(text: str) -> str:

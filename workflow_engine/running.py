@@ -64,7 +64,7 @@ def create_run(
         priority=priority,
         metadata={} if metadata is None else metadata,
         annotations={} if annotations is None else annotations,
-        subject=_subject(subject),
+        subject=subject_of(subject),
         run_at=run_at,
         actor=actor_name(actor),
         idempotency_key=idempotency_key,
@@ -130,10 +130,15 @@ async def aanswer_stage(
 
 
 def plan_rerun(
-    run: WorkflowRun | uuid.UUID | str, stage: Stage[Any, Any, Any] | str, *, config: Mapping[str, Any] | None = None
+    run: WorkflowRun | uuid.UUID | str,
+    stage: Stage[Any, Any, Any] | str,
+    *,
+    config: Mapping[str, Any] | None = None,
+    only_failed_items: bool = False,
 ) -> RerunPlan:
     """Say what ``rerun_from`` would keep and run again. Writes nothing; raises what ``rerun_from`` raises."""
-    return preview(get_kernel().ports, run_id_of(run), _stage_id(stage), config)
+    ports = get_kernel().ports
+    return preview(ports, run_id_of(run), _stage_id(stage), config, only_failed_items=only_failed_items)
 
 
 def rerun_from(
@@ -141,6 +146,7 @@ def rerun_from(
     stage: Stage[Any, Any, Any] | str,
     *,
     config: Mapping[str, Any] | None = None,
+    only_failed_items: bool = False,
     actor: Any = None,
     idempotency_key: str | None = None,
     idempotency_scope: str = "",
@@ -152,13 +158,14 @@ def rerun_from(
     Args:
         stage: the definition or its id.
         config: stage id -> fields, laid over what the run has stored; for stages that run again.
+        only_failed_items: the stage is mapped, and of its items only those that have not succeeded run again.
         actor: who did it, a user or text.
         idempotency_key: the same key again does nothing more.
 
     Raises:
         RunNotFound, StageNotFound, InvalidConfig: nothing was written.
         WorkflowNotFound: there is config, and the workflow is not registered here.
-        InvalidTransition: the run has not ended, or a stage in an earlier group has not succeeded.
+        InvalidTransition: the run has not ended, a stage in an earlier group has not succeeded, or no item has failed.
         IdempotencyConflict, IdempotencyInProgress: the key was used for other content, or is being used.
         DatabaseConflict: inside your transaction: repeat it.
     """
@@ -167,6 +174,7 @@ def rerun_from(
         run_id=run_id_of(run),
         stage_id=_stage_id(stage),
         config=config,
+        only_failed_items=only_failed_items,
         actor=actor_name(actor),
         idempotency_key=idempotency_key,
         idempotency_scope=idempotency_scope,
@@ -248,7 +256,8 @@ def _stage_id(stage: Stage[Any, Any, Any] | str) -> str:
     return stage if isinstance(stage, str) else stage.id
 
 
-def _subject(subject: models.Model | None) -> tuple[int, str] | None:
+def subject_of(subject: models.Model | None) -> tuple[int, str] | None:
+    """Return what a run stores of the row that it is about. Raises ``InvalidInput`` for a row that is not saved."""
     from django.contrib.contenttypes.models import ContentType
 
     if subject is None:

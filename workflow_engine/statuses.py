@@ -34,6 +34,8 @@ class WaitKind(models.TextChoices):
     POLL = "poll", _("A completion check")
     ANSWER = "answer", _("An answer")
     TIMER = "timer", _("A time")
+    ITEMS = "items", _("Its items")
+    CHILD = "child", _("A child run")
 
 
 class AttemptKind(models.TextChoices):
@@ -50,6 +52,23 @@ class MemoKind(models.TextChoices):
     TIMER = "timer", _("Timer")
     ANSWER = "answer", _("Answer")
     DEFAULT = "default", _("Answer by default")
+    CHILD = "child", _("Child run")
+
+
+class NoticeKind(models.TextChoices):
+    """What one run tells another."""
+
+    ENDED = "child_ended", _("A child run has ended")
+    CANCEL = "cancel", _("The stage that wanted it has ended: cancel")
+    PLACE = "place", _("A place of a limit is wanted, or free")
+
+
+class PlaceStatus(models.TextChoices):
+    """Whether a run is counted by the limit of its workflow."""
+
+    WAITING = "WAITING", _("Waiting")
+    HELD = "HELD", _("Held")
+    FREE = "FREE", _("Free")
 
 
 class PauseScope(models.TextChoices):
@@ -69,6 +88,33 @@ class AttemptOutcome(models.TextChoices):
     CANCELLED = "cancelled", _("Cancelled")
 
 
+class BulkKind(models.TextChoices):
+    """What a bulk operation does with each of its runs."""
+
+    CANCEL = "cancel", _("Cancel")
+    PAUSE = "pause", _("Pause")
+    RESUME = "resume", _("Resume")
+    RERUN = "rerun", _("Rerun")
+
+
+class BulkStatus(models.TextChoices):
+    PENDING = "PENDING", _("Pending")
+    RUNNING = "RUNNING", _("Running")
+    COMPLETED = "COMPLETED", _("Completed")
+    CANCELLED = "CANCELLED", _("Cancelled")
+
+
+class TargetOutcome(models.TextChoices):
+    """What became of one run of a bulk operation."""
+
+    OPEN = "open", _("Not done yet")
+    CHANGED = "changed", _("Changed")
+    UNCHANGED = "unchanged", _("Nothing to change")
+    FAILED = "failed", _("Failed")
+    CANCELLED = "cancelled", _("Left out: the operation was cancelled")
+
+
+OPEN_BULK = (BulkStatus.PENDING, BulkStatus.RUNNING)
 OPEN_RUN = (RunStatus.PENDING, RunStatus.RUNNING)
 FINISHED_RUN = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 OPEN_STAGE = (StageStatus.PENDING, StageStatus.RUNNING, StageStatus.SUSPENDED)
@@ -101,3 +147,36 @@ STAGE_CHANGES: dict[str, frozenset[str]] = {
         {StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.PENDING, StageStatus.CANCELLED}
     ),
 }
+
+
+class ScheduledStatus(models.TextChoices):
+    """What has become of a command that was put off."""
+
+    PENDING = "PENDING", _("Pending")
+    FIRED = "FIRED", _("Fired")
+    CANCELLED = "CANCELLED", _("Cancelled")
+    DEAD = "DEAD", _("Given up")
+
+
+class Overlap(models.TextChoices):
+    """What a schedule does while a run of it has not ended."""
+
+    SKIP = "skip", _("Skip")
+    QUEUE = "queue", _("Wait for its end")
+    ALLOW = "allow", _("Start beside it")
+
+
+class CatchUp(models.TextChoices):
+    """What a schedule does about times at which nobody was there to start a run."""
+
+    NONE = "none", _("None of them")
+    ONE = "one", _("The latest")
+    ALL = "all", _("All of them")
+
+
+class FireState(models.TextChoices):
+    """How far a time of a schedule has come."""
+
+    WAITING = "waiting", _("Waits for its turn")
+    STARTED = "started", _("Started")
+    ENDED = "ended", _("Its run has ended")

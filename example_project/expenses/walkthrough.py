@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.core.management import call_command
 from django.utils import timezone
 
 from workflow_engine import Trigger, answer_stage, run_and_wait
@@ -34,6 +35,8 @@ def walk_through(say: Say) -> None:
     )
     expense.refresh_from_db()
     say(f"The run is {result.status}, the expense {expense.status}: {expense.paid_out}, reference {expense.reference}")
+    say("The plugin in plugins.py hears of it, and writes to Ada:\n")
+    call_command("wfe_outbox", "--flush")
 
 
 class Reader:

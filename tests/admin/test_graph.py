@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from workflow_engine.admin.graph import Node, draw, nodes_of
+from workflow_engine.models import StageMap
 from workflow_engine.statuses import StageStatus
 
 
@@ -33,12 +34,28 @@ def test_stages_without_a_row_have_not_begun() -> None:
     ]
 
 
-def test_a_stage_of_several_items_shows_what_most_asks_for_attention() -> None:
-    rows = [Row("a", StageStatus.COMPLETED), Row("a", StageStatus.FAILED), Row("a", StageStatus.RUNNING)]
+def test_a_mapped_stage_shows_what_has_become_of_its_items() -> None:
+    plan = {"groups": [{"stages": [{"id": "a", "map": {}}]}]}
+    counts = StageMap(stage="a", total=1000, done=500, failed=100, cancelled=0, opened=664)
 
-    node = nodes_of(plan(["a"]), rows, {})[0][0]
+    (under_way,) = nodes_of(plan, [Row("a", "SUSPENDED")], {"a": "500 of 1,000"}, counts={"a": counts})[0]
+    (failed,) = nodes_of(plan, [Row("a", "FAILED")], {"a": "2 s"}, counts={"a": counts})[0]
+    (absent,) = nodes_of(plan, [], {})[0]
 
-    assert (node.status, node.note) == ("FAILED", "Failed · 1/3")
+    shares = (("completed", 0.5), ("failed", 0.1), ("running", 0.064))
+    assert (under_way.status, under_way.note, under_way.parts) == ("RUNNING", "500 of 1,000", shares)
+    assert (failed.status, failed.note, failed.parts) == ("FAILED", "Failed · 2 s", shares)
+    assert (absent.mapped, absent.parts) == (True, ())
+    root = ElementTree.fromstring(draw([[under_way]], title=""))
+    kinds = [one.attrib["class"] for one in root.findall(".//{*}rect")]
+    assert kinds == [
+        *["wfe-box wfe-sheet"] * 2,
+        "wfe-box",
+        "wfe-track",
+        "wfe-fill wfe-completed",
+        "wfe-fill wfe-failed",
+        "wfe-fill wfe-running",
+    ]
 
 
 def test_a_running_stage_shows_how_far_it_is() -> None:

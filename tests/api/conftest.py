@@ -24,7 +24,22 @@ ROLES: dict[str, tuple[str, ...]] = {
     "rerunner": ("rerun_workflowrun",),
     "answerer": ("answer_stagerun",),
     "pauser": ("pause_workflowrun",),
+    "postmaster": ("view_deadletter",),
+    "replayer": ("replay_deadletter",),
+    "follower": ("view_bulkoperation",),
+    "watcher": ("view_schedule",),
+    "planner": ("add_schedule",),
+    "editor": ("change_schedule",),
+    "remover": ("delete_schedule",),
+    "trigger": ("run_schedule",),
+    "waiter": ("view_scheduledcommand",),
+    "stopper": ("cancel_scheduledcommand",),
+    "bulk-canceller": ("view_workflowrun", "cancel_workflowrun", "view_bulkoperation"),
     "reader": ("view_workflowrun", "view_payload"),
+    "listener": ("view_webhookendpoint", "view_webhookdelivery"),
+    "listener-adder": ("add_webhookendpoint",),
+    "listener-changer": ("change_webhookendpoint",),
+    "listener-deleter": ("delete_webhookendpoint",),
     "all": (
         "view_workflowrun",
         "add_workflowrun",
@@ -33,6 +48,21 @@ ROLES: dict[str, tuple[str, ...]] = {
         "answer_stagerun",
         "pause_workflowrun",
         "view_payload",
+        "view_bulkoperation",
+        "view_deadletter",
+        "replay_deadletter",
+        "view_schedule",
+        "add_schedule",
+        "change_schedule",
+        "delete_schedule",
+        "run_schedule",
+        "view_scheduledcommand",
+        "cancel_scheduledcommand",
+        "view_webhookendpoint",
+        "add_webhookendpoint",
+        "change_webhookendpoint",
+        "delete_webhookendpoint",
+        "view_webhookdelivery",
     ),
 }
 BASE = "/workflows/"
@@ -71,11 +101,11 @@ def delivery() -> Workflow[Order, Order]:
 class JSONClient(Client):
     """Sends bodies as JSON and reads addresses below the API's own."""
 
-    def send(self, address: str, body: Any = None, **options: Any) -> Any:
+    def send(self, address: str, body: Any = None, *, method: str = "POST", **options: Any) -> Any:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         options.setdefault("content_type", "application/json")
         # Not post(), which encodes the content by the charset of its type.
-        return self.generic("POST", BASE + address, content, **options)
+        return self.generic(method, BASE + address, content, **options)
 
     def read(self, address: str, query: Any = None, **options: Any) -> Any:
         return self.get(BASE + address, query, **options)

@@ -172,6 +172,7 @@ def test_a_suspended_stage_shows_what_it_waits_for_and_the_schema_of_the_answer(
         "check_errors": 0,
         "error": None,
         "answer": MANAGER.as_json(),
+        "child_run": None,
     }
     assert listed[1]["suspended"] == detail["stages"][1]["suspended"]
 

@@ -40,6 +40,8 @@ def test_a_preview_says_what_would_be_done_and_does_nothing(api: JSONClient, run
         "kept": [{"stage_id": "pack-up", "group": 1, "status": "COMPLETED"}],
         "again": [{"stage_id": "send", "group": 2, "status": "COMPLETED"}],
         "refused": [],
+        "only_failed_items": False,
+        "items_again": None,
     }
     assert fresh(run).generation == 0
 

@@ -74,6 +74,16 @@ def growing(figures: Figures, ours: str) -> float | None:
     return later[0] - first if later else None
 
 
+def slowed(name: str, share: float) -> Find:
+    """Find how many times longer other runs take meanwhile than before."""
+
+    def find(figures: Figures, ours: str) -> float | None:
+        during, before = (figures.percentile(f"{ours}/2/{name}/{when}_ms", share) for when in ("during", "before"))
+        return ratio(during, before)
+
+    return find
+
+
 RUNS = "chain5/runs_per_s"
 GOALS = (
     least("chain of 5, many in flight", 1500, "stages/s", ours2("chain5/steps_per_s")),
@@ -102,6 +112,12 @@ GOALS = (
     most("  new work starts within, p50", 300, "ms", start_ms("ours-db")),
     most("1,000 async stages waiting 1 s, one process", 3, "s", lambda f, ours: f.median(f"{ours}/1/waits/waits_s")),
     most("200 completion checks a second: late, p99", 1000, "ms", share("polls/late_ms", 0.99)),
+    least("map over 10,000 items", 800, "items/s", ours2("map/items_per_s")),
+    most("  other runs meanwhile, p95", 2, "times slower", slowed("map", 0.95)),
+    most(
+        "  memory of a worker meanwhile", 25, "MB", lambda f, ours: max(f.values.get(f"{ours}/2/map/grown_mb", [0.0]))
+    ),
+    most("event to its plugin, p95", 50, "ms", share("heard/heard_ms", 0.95)),
     most("memory of a worker, run 5,000 to 10,000", 5, "MB", growing),
     most("1,000,000 finished runs: throughput", 1.2, "times slower", grown("runs_per_s", slower_is=inverse)),
     most("  one run alone", 1.2, "times slower", grown("alone_ms", slower_is=ratio)),

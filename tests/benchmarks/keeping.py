@@ -80,6 +80,21 @@ def polls(figures: Figures, key: str, said: Said, counts: Counts, workload: str)
     figures.add(f"{key}/statements", counts["statements"] / said["runs"])
 
 
+def maps(figures: Figures, key: str, said: Said, counts: Counts, workload: str) -> None:
+    """Keep how fast items are done, what that does to other runs, and to the workers' memory."""
+    figures.add(f"{key}/items_per_s", said["items"] / said["seconds"])
+    figures.add(f"{key}/before_ms", *said["before"])
+    figures.add(f"{key}/during_ms", *said["during"])
+    figures.add(f"{key}/grown_mb", *said["grown"])
+
+
+def heard(figures: Figures, key: str, said: Said, counts: Counts, workload: str) -> None:
+    """Keep how long after their time events came, and how many were delivered in a second of a flood."""
+    figures.add(f"{key}/heard_ms", *said["ms"])
+    figures.add(f"{key}/events_per_s", said["events"] / said["seconds"])
+    figures.add(f"{key}/heard_runs_per_s", said["runs"] / said["seconds"])
+
+
 KEEPERS: dict[str, Callable[[Figures, str, Said, Counts, str], None]] = {
     "flood": flood,
     "alone": alone,
@@ -92,4 +107,6 @@ KEEPERS: dict[str, Callable[[Figures, str, Said, Counts, str], None]] = {
     "admin": admin,
     "waits": waits,
     "polls": polls,
+    "map": maps,
+    "events": heard,
 }

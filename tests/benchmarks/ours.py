@@ -26,6 +26,8 @@ def configure(spec: Spec) -> None:
         WFE_BENCH_REDIS=spec.redis if spec.variant == "rq" else "",
         WFE_BENCH_TRANSPORT="rq" if spec.variant == "rq" else "database",
         WFE_BENCH_SCRATCH=spec.scratch,
+        # Whoever hears of events costs something; only there is anybody.
+        WFE_BENCH_HEARD="1" if spec.workload == "heard" else "",
     )
     import django
 

@@ -12,12 +12,14 @@ from statistics import median
 
 from tests.benchmarks.ours import Ours
 from tests.benchmarks.peers.driver import mark, poll, tell, until_finished, warm_up
-from tests.benchmarks.peers.usage import cpu_seconds, family
+from tests.benchmarks.peers.usage import cpu_seconds, family, memories
 
 SETTLE_SECONDS = 3.0
 IDLE_STARTS = 20
 WAITING_RUNS = 1_000
+MAP_ITEMS, MAP_CALM_SECONDS = 10_000, 15.0
 POLLED_RUNS, SUBMIT_SECONDS, POLL_SECONDS = 2_000, 40.0, 10.0
+HEARD_SECONDS, HEARD_RUNS = 15.0, 1_000
 
 
 def creating(ours: Ours, mode: str = "create") -> None:
@@ -129,6 +131,82 @@ def polling(ours: Ours) -> None:
     tell(mode="polls", runs=POLLED_RUNS, ms=late)
 
 
+def mapping(ours: Ours) -> None:
+    """Map a stage over 10,000 items while short runs go on coming, and compare those with some that came before."""
+    from workflow_engine import create_run
+    from workflow_engine.models import WorkflowRun
+
+    ours.start()
+    done = warm_up(ours, ours.spec)
+    for _ in range(3):
+        ours.wait(create_run("map", 1_000).pk)
+    calm = time.monotonic() + MAP_CALM_SECONDS
+    before = arriving(ours, lambda: time.monotonic() > calm)
+    memory = memories(ours.pids())
+    begin = time.perf_counter()
+    mapped = create_run("map", MAP_ITEMS).pk
+    during = arriving(ours, lambda: WorkflowRun.objects.filter(pk=mapped, finished_at__isnull=False).exists())
+    seconds = time.perf_counter() - begin
+    ours.verify(done + len(before) + len(during))
+    assert WorkflowRun.objects.get(pk=mapped).get_output() == MAP_ITEMS * (MAP_ITEMS - 1) // 2
+    later = memories(ours.pids())
+    grown = [later[pid] - memory[pid] for pid in memory if pid in later]
+    run = WorkflowRun.objects.get(pk=mapped)
+    lasted = (run.finished_at - run.started_at).total_seconds()
+    tell(mode="map", items=MAP_ITEMS, seconds=lasted, waited=seconds, before=before, during=during, grown=grown)
+
+
+def arriving(ours: Ours, is_over: Callable[[], bool]) -> list[float]:
+    """Create a short run now and then until ``is_over``; return how long each took, in milliseconds."""
+    from workflow_engine.models import WorkflowRun
+
+    handles = []
+    while not is_over():
+        handles.append(ours.create())
+        time.sleep(random.uniform(0.05, 0.15))
+    for handle in handles:
+        ours.wait(handle)
+    times = WorkflowRun.objects.filter(pk__in=handles).values_list("created_at", "finished_at")
+    return [(finished - created).total_seconds() * 1000 for created, finished in times]
+
+
+def hearing(ours: Ours) -> None:
+    """Note how long after its time each event of a run reaches its plugin, while runs come now and then; then flood."""
+    from tests.benchmarks.app.plugins import notes
+    from workflow_engine.models import EventCursor, OutboxEvent
+
+    def heard() -> list[list[str]]:
+        return [line.split() for path in notes() for line in path.read_text().splitlines()]
+
+    def until_heard() -> None:
+        def is_all_heard() -> bool:
+            return not (OutboxEvent.objects.filter(pending=True).exists() or EventCursor.objects.exists())
+
+        poll(is_all_heard, seconds=ours.spec.limit_seconds, every=0.05)
+
+    for path in notes():
+        path.unlink()
+    ours.start()
+    done = warm_up(ours, ours.spec)
+    until_heard()
+    before = len(heard())
+    end = time.monotonic() + HEARD_SECONDS
+    runs = len(arriving(ours, lambda: time.monotonic() > end))
+    until_heard()
+    calm = heard()[before:]
+    begin = time.perf_counter()
+    ours.create_many(HEARD_RUNS)
+    until_finished(ours, done + runs + HEARD_RUNS)
+    until_heard()
+    seconds = time.perf_counter() - begin
+    events = OutboxEvent.objects.filter(run__workflow="heard").count()
+    found = heard()
+    assert len(found) == len({(run, sequence) for run, sequence, _ in found}) == events, (len(found), events)
+    ours.verify(done + runs + HEARD_RUNS)
+    late = [float(seconds) * 1000 for _, _, seconds in calm]
+    tell(mode="events", ms=late, events=len(found) - before - len(calm), seconds=seconds, runs=HEARD_RUNS)
+
+
 def history(ours: Ours) -> None:
     """Do one run whose rows the harness then copies a million times."""
     ours.start()
@@ -144,5 +222,7 @@ MODES: dict[str, Callable[[Ours], None]] = {
     "admin": admin_list,
     "waits": waiting,
     "polls": polling,
+    "map": mapping,
+    "events": hearing,
     "history": history,
 }

@@ -78,4 +78,7 @@ def only_ours(session: Session) -> None:
             session.measure(transport, "gaps", ["idle"])
     if not session.options.quick:
         session.measure(name, "waits", ["waits"], processes=1, limit_seconds=20)
+    session.measure(name, "chain5", ["map"], key=f"{name}/2/map", limit_seconds=120)
+    session.measure(name, "heard", ["events"], key=f"{name}/2/heard", limit_seconds=120)
+    session.measure(name, "limited", ["alone", "flood"], limit_seconds=120)
     session.measure(name, "polls", ["polls"], limit_seconds=90)

@@ -66,3 +66,21 @@ def test_listing_finds_every_key_under_a_prefix_and_no_other(store: BlobStore) -
     assert store.list("runs/1/") == sorted(keys[:3])
     assert store.list("runs/1/a") == sorted([keys[0], keys[2]])
     assert store.list("nothing/") == []
+
+
+def test_a_folder_is_deleted_with_all_that_is_in_it_and_no_other(store: BlobStore) -> None:
+    for key in ("runs/1/a", "runs/1/b/c", "runs/1/b/d/e", "runs/10/a", "runs/2"):
+        store.put(key, b"x")
+
+    assert store.delete_folder("runs/1") == 3
+    assert store.delete_folder("runs/1") == store.delete_folder("runs/none") == 0
+
+    assert store.list("") == ["runs/10/a", "runs/2"]
+
+
+def test_folders_are_named_without_what_is_in_them(store: BlobStore) -> None:
+    for key in ("runs/1/a", "runs/1/b/c", "runs/2/a", "runs/file", "other/3/a"):
+        store.put(key, b"x")
+
+    assert sorted(store.folders("runs")) == ["1", "2"]
+    assert store.folders("none") == []

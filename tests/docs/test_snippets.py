@@ -20,6 +20,7 @@ from tests.invariants import check_all
 from workflow_engine import answer_stage
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions.registry import registry_override
+from workflow_engine.definitions.schedules import schedules_override
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.models import WorkflowRun
 
@@ -30,6 +31,7 @@ PUBLIC = {
     "workflow_engine",
     "workflow_engine.bootstrap",
     "workflow_engine.errors",
+    "workflow_engine.signals",
     "workflow_engine.kernel",
     "workflow_engine.kernel.commands",
     "workflow_engine.kernel.events",
@@ -70,7 +72,7 @@ def _check_import(node: ast.ImportFrom) -> None:
 def namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Return what the examples of one page share; modules and workflows that they define are gone afterwards."""
     before = set(sys.modules)
-    with registry_override():
+    with registry_override(), schedules_override():
         yield {"__name__": "example"}
     for name in set(sys.modules) - before:
         if getattr(sys.modules[name], "is_example", False):

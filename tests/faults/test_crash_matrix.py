@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.faults.processes import stop, worker_process
+from tests.faults.test_crash_matrix_of_bulk import BULK_POINTS
+from tests.faults.test_crash_matrix_of_events import EVENT_POINTS
+from tests.faults.test_crash_matrix_of_families import FAMILY_POINTS
+from tests.faults.test_crash_matrix_of_limits import LIMIT_POINTS
+from tests.faults.test_crash_matrix_of_pruning import PRUNE_POINTS
+from tests.faults.test_crash_matrix_of_schedules import SCHEDULE_POINTS
 from tests.faults.test_crash_matrix_of_waits import WAIT_POINTS
+from tests.faults.test_crash_matrix_of_webhooks import WEBHOOK_POINTS
 from tests.faults.workflows import crashing, expected
 from tests.invariants import check_all
 from tests.waiting import until
@@ -203,7 +211,7 @@ def test_whoever_dies_while_a_run_is_failed_by_its_deadline_leaves_it_to_the_nex
     with registry_override(crashing):
         run = create_run(crashing, "input")
         get_kernel().dispatch(ClaimPendingRuns())
-        WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=timezone.now())
+        WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=timezone.now() - timedelta(seconds=1))
         crash(points.EXPIRE_IN_TX, lambda: get_kernel().dispatch(ExpireRuns()))
         run.refresh_from_db()
         assert run.status == "RUNNING"
@@ -235,10 +243,17 @@ def test_every_crash_point_is_in_the_matrix() -> None:
         points.EXPIRE_IN_TX,
         points.RELEASE_IN_TX,
         *WAIT_POINTS,
+        *FAMILY_POINTS,
+        *LIMIT_POINTS,
         points.ANSWER_IN_TX,
         points.ANSWER_AFTER,
         points.RERUN_IN_TX,
         points.RERUN_AFTER,
+        *BULK_POINTS,
+        *PRUNE_POINTS,
+        *EVENT_POINTS,
+        *SCHEDULE_POINTS,
+        *WEBHOOK_POINTS,
     }
 
     assert covered == set(points.POINTS)

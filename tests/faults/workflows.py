@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from workflow_engine.definitions import (
     Completion,
+    Limit,
     Output,
     StageContext,
     Wait,
@@ -168,3 +169,61 @@ def pay(ctx: StageContext[str]) -> str:
 
 
 paying: Workflow[str, str] = register(define_workflow("paying", input=str).pipe(reserve).pipe(pay).build())
+
+
+@stage("numbers")
+def numbers(ctx: StageContext[int]) -> list[int]:
+    return list(range(ctx.input))
+
+
+@stage("double")
+def double(ctx: StageContext[int]) -> int:
+    ctx.log.info("doubling")
+    return ctx.input * 2
+
+
+@stage("more")
+def more(ctx: StageContext[int]) -> int:
+    return ctx.input + 1
+
+
+grandchild: Workflow[int, int] = register(define_workflow("grandchild", input=int).pipe(double).pipe(more).build())
+
+
+@stage("delegate")
+def delegate(ctx: StageContext[int]) -> int:
+    ctx.log.info("delegating")
+    return ctx.run_child(grandchild, ctx.input)
+
+
+@stage("together")
+def together(ctx: StageContext[None]) -> list[int]:
+    return list(ctx.items(delegate).outputs())
+
+
+household: Workflow[int, list[int]] = register(
+    define_workflow("household", input=int).pipe(numbers).map(delegate, max_parallel=3).pipe(together).build()
+)
+
+
+def expected_of_household(count: int) -> list[int]:
+    return [number * 2 + 1 for number in range(count)]
+
+
+@stage("claim")
+def claim(ctx: StageContext[int]) -> str:
+    return ctx.run_child(expense, str(ctx.input))
+
+
+# Its children wait for their manager.
+claims: Workflow[int, list[str]] = register(
+    define_workflow("claims", input=int).pipe(numbers).map(claim, max_parallel=3).build()
+)
+
+
+crowded: Workflow[str, str] = register(
+    define_workflow("crowded", input=str, concurrency=Limit(2, key=lambda text: text[0]))
+    .pipe(hashing("first"))
+    .pipe(hashing("last"))
+    .build()
+)

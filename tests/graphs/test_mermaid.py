@@ -32,3 +32,12 @@ def test_no_name_can_end_its_label_or_become_markup() -> None:
     assert labels[1].startswith(
         "1. #60;b#62;#34;#38;amp#59;#34; #96;x#96; #35;35#59; #93;#93; 注文<br/>pay<br/>no retry"
     )
+
+
+def test_a_mapped_stage_has_double_edges() -> None:
+    workflow = define_workflow("map", input=list[int]).map(named("each"), max_parallel=5).build()
+
+    (node,) = [line.strip() for line in as_mermaid(workflow).splitlines() if "stage1" in line]
+
+    assert node.startswith('stage1[["Each<br/>each<br/>× items, 5 at a time<br/>a failed item fails it<br/>')
+    assert node.endswith('"]]')

@@ -74,3 +74,20 @@ def test_conditions_and_waits_stand_in_the_box_and_whole_in_its_tip() -> None:
 
     assert any((text or "").startswith("only if a.text == '<b>xxx") for text in texts(workflow))
     assert any(f"only if a.text == '<b>{'x' * 60}'" in (tip.text or "") for tip in root.iter(f"{SVG}title"))
+
+
+def test_a_mapped_stage_lies_on_others_like_it() -> None:
+    workflow = define_workflow("map", input=list[int]).map(named("each"), max_parallel=5).pipe(named("end")).build()
+
+    root = ElementTree.fromstring(as_svg(workflow))
+
+    boxes = [len(list(group.iter(f"{SVG}rect"))) for group in root.iter(f"{SVG}g")]
+    assert boxes == [3, 1]
+    assert {"× items, 5 at a time", "a failed item fails it"} <= {*texts(workflow)}
+    width, right = (
+        float(root.attrib["width"]),
+        max(
+            float(one.attrib["x"]) + float(one.attrib["width"]) for one in root.iter(f"{SVG}rect") if "x" in one.attrib
+        ),
+    )
+    assert right <= width

@@ -83,3 +83,30 @@ def test_the_data_holds_conditions_waits_and_limits() -> None:
     assert stage["when"] == "weigh.amount > 100"
     assert [wait["name"] for wait in stage["waits"]] == ["manager", "board"]
     assert stage["waits"][1]["schema"] == {"type": "boolean"}
+
+
+def test_a_mapped_stage_tells_how_it_is_mapped() -> None:
+    workflow = (
+        define_workflow("imports", name="Imports", input=list[int])
+        .map(named("import-line"), max_parallel=1500, on_item_error="collect", min_success=0.9)
+        .map(named("check", retry=Retry(max_attempts=1)), on_item_error="skip", min_success=2000)
+        .map(named("store"))
+        .build()
+    )
+
+    drawn, data = as_text(workflow).splitlines()[2:], as_data(workflow)
+
+    many = "× items, 1,500 at a time · failed items are collected · 90% must succeed"
+    retry = "3 attempts (waits 2 s, 4 s) · no timeout"
+    assert drawn == [
+        f"1 ─×─ import-line  Import line  {many} · {retry}",
+        "2 ─×─ check        Check        × items · failed items are skipped · 2,000 must succeed · "
+        "no retry · no timeout",
+        f"3 ─×─ store        Store        × items · a failed item fails it · {retry}",
+    ]
+    assert [group["stages"][0]["map"] for group in data["groups"]] == [
+        {"max_parallel": 1500, "on_item_error": "collect", "min_success": 0.9},
+        {"max_parallel": None, "on_item_error": "skip", "min_success": 2000},
+        {"max_parallel": None, "on_item_error": "fail", "min_success": None},
+    ]
+    assert as_data(orders())["groups"][0]["stages"][0]["map"] is None

@@ -13,11 +13,12 @@ from django.utils import timezone
 
 from tests.hosts.resting import RINGING, holding, until_it_rests
 from tests.hosts.working import status_of, working
+from tests.limits.workflows import Order, limited
 from tests.waiting import until
 from tests.workflows import Number, chain
 from workflow_engine import create_run
 from workflow_engine.bootstrap import get_kernel
-from workflow_engine.definitions import StageContext, define_workflow, stage
+from workflow_engine.definitions import Limit, Rate, StageContext, define_workflow, stage
 from workflow_engine.hosts.taking import Taker
 from workflow_engine.hosts.worker import Worker
 from workflow_engine.kernel.commands import ClaimPendingRuns
@@ -127,3 +128,12 @@ def test_a_slot_that_becomes_free_just_before_the_rest_is_used(known: Any, monke
         until(lambda: status_of(run) == "COMPLETED", "the free slot is used without a bell")
 
     assert raced.is_set()
+
+
+def test_runs_that_a_limit_counts_begin_without_a_tick(known: Any) -> None:
+    known(limited(Limit(1, rate=Rate(2, per=timedelta(seconds=1)))))
+    with working(threads=2):
+        until_it_rests()
+        later = create_run("limited", Order(), run_at=timezone.now() + timedelta(seconds=1))
+        runs = [create_run("limited", Order()) for _ in range(4)]
+        until(lambda: all(status_of(run) == "COMPLETED" for run in (*runs, later)), "one after the other begins")

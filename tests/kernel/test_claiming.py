@@ -111,7 +111,8 @@ def test_a_run_that_cannot_be_prepared_fails_alone(kernel: Kernel) -> None:
     assert (result.failed, result.claimed) == ((bad,), (good,))
     run = WorkflowRun.objects.get(pk=bad)
     assert (run.status, run.error["code"]) == ("FAILED", "CLAIM_FAILED")
-    assert list(OutboxEvent.objects.filter(run=bad).values_list("type", flat=True)) == ["run.created", "run.failed"]
+    events = OutboxEvent.objects.filter(run=bad).order_by("sequence")
+    assert list(events.values_list("type", flat=True)) == ["run.created", "run.failed"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -75,6 +75,9 @@ def test_annotations_and_subject_are_stored_with_the_run(kernel: Kernel) -> None
         ({"priority": 11}, InvalidInput),
         ({"priority": "5"}, InvalidInput),
         ({"run_at": datetime(2026, 1, 1)}, InvalidInput),
+        ({"run_at": "tomorrow"}, InvalidInput),
+        ({"run_at": datetime(1, 1, 1, tzinfo=UTC)}, InvalidInput),
+        ({"run_at": datetime(9999, 12, 31, tzinfo=UTC)}, InvalidInput),
         ({"metadata": {"a": float("nan")}}, InvalidInput),
         ({"metadata": [1]}, InvalidInput),
         ({"annotations": {"a": "\x00"}}, InvalidInput),

@@ -49,6 +49,7 @@ def test_a_run_shows_what_its_stage_waits_for_and_how_to_answer_it(known: Know, 
         "wait_until": "2026-01-04T12:00:00Z",
         "polls": 0,
         "check_errors": 0,
+        "child_run_id": None,
     }
 
 
@@ -73,7 +74,7 @@ def test_the_overview_counts_what_is_suspended_by_what_it_waits_for(known: Know,
 
     expected = "Suspended stages: 1 waiting for a check, 2 waiting for an answer, 1 sleeping"
     assert expected in everything.lines
-    assert one.json["suspended"] == {"poll": 0, "answer": 2, "timer": 0}
+    assert one.json["suspended"] == {"poll": 0, "answer": 2, "timer": 0, "items": 0, "child": 0}
 
 
 def test_what_happens_to_a_suspended_stage_is_told_in_words(known: Know, host: InlineHost, clock: FakeClock) -> None:

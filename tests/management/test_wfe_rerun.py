@@ -69,6 +69,8 @@ def test_a_preview_for_programs(run: WorkflowRun) -> None:
             {"stage_id": "last", "group": 3, "status": None},
         ],
         "refused": ["last"],
+        "only_failed_items": False,
+        "items_again": None,
     }
 
 

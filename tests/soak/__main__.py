@@ -29,6 +29,8 @@ def main() -> int:
                 "WFE_SOAK_DATABASE": found.database,
                 "WFE_SOAK_REDIS": found.redis.url,
                 "WFE_SOAK_SCRATCH": str(scratch),
+                # Where bodies kill their worker it is they who are counted; else it is us.
+                "WFE_SOAK_MAX_CRASHES": "3" if options.wide else "1000",
             }
             return soak(options, found)
     finally:
@@ -53,11 +55,39 @@ def soak(options: argparse.Namespace, found: Servers) -> int:
     report = Report(lenient=options.together)
     load = Load((*MIX, "apart") if options.isolated else MIX, options.runs / (options.minutes * 60))
     try:
-        _bring_about(options, found, report, load)
+        if options.wide:
+            _go_wide(options, found, report)
+        else:
+            _bring_about(options, found, report, load)
         check_everything(report, load)
         return report.conclude()
     finally:
         connections.close_all()
+
+
+def _go_wide(options: argparse.Namespace, found: Servers, report: Report) -> None:
+    """Maps and children on two workers, first undisturbed, then with kills."""
+    from tests.soak import faults, watching, wide
+    from tests.soak.workers import supervised
+
+    with supervised(options.processes, options.threads) as workers:
+        watching.wait(lambda: len(workers.said("started")) >= options.processes, 60)
+        wide.map_items(report, workers, deadly=False)
+        wide.start_children(report, cancel=False)
+        wide.start_children(report, cancel=True)
+        wide.map_items(report, workers, deadly=True)
+        _end(report, workers)
+    os.environ["WFE_SOAK_MAX_CRASHES"] = "1000"
+    with supervised(options.processes, options.threads) as workers:
+        watching.wait(lambda: len(workers.said("started")) >= options.processes, 60)
+        with faults.killing(workers, options.kill_every) as killed:
+            report.say(f"from now on a worker process is killed every {options.kill_every:g} s")
+            wide.map_items(report, workers, deadly=False)
+            wide.start_children(report, cancel=False)
+            wide.start_children(report, cancel=True)
+        report.figure("workers killed", str(len(killed)))
+        _end(report, workers)
+    wide.check_log(report, found.postgres)
 
 
 def _bring_about(options: argparse.Namespace, found: Servers, report: Report, load) -> None:  # type: ignore[no-untyped-def]

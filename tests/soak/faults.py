@@ -71,8 +71,9 @@ def again_after_loss() -> list[float]:
     attempt began."""
     began = {entry.key: entry.at for entry in entries() if entry.kind == "in"}
     waits = []
-    for run_id, stage, attempt in StageAttempt.objects.filter(outcome="lost").values_list("run_id", "stage", "attempt"):
-        first, second = (began.get((str(run_id), stage, number)) for number in (attempt, attempt + 1))
+    lost = StageAttempt.objects.filter(outcome="lost")
+    for run_id, stage, item, attempt in lost.values_list("run_id", "stage", "stage_run__map_index", "attempt"):
+        first, second = (began.get((str(run_id), stage, item, number)) for number in (attempt, attempt + 1))
         if first and second:
             waits.append(second - first)
     return waits

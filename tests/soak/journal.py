@@ -25,11 +25,13 @@ class Entry:
     pid: int
     run_id: str
     stage: str
+    # -1: it is not one of a map's items.
+    item: int
     attempt: int
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        return self.run_id, self.stage, self.attempt
+    def key(self) -> tuple[str, str, int, int]:
+        return self.run_id, self.stage, self.item, self.attempt
 
 
 def directory() -> Path:
@@ -49,7 +51,8 @@ def recorded(ctx: StageContext[Any, Any]) -> Iterator[None]:
 
 
 def _write(kind: str, ctx: StageContext[Any, Any]) -> None:
-    line = json.dumps([kind, time.time(), os.getpid(), str(ctx.run_id), ctx.stage_id, ctx.attempt]) + "\n"
+    item = -1 if ctx.item_index is None else ctx.item_index
+    line = json.dumps([kind, time.time(), os.getpid(), str(ctx.run_id), ctx.stage_id, item, ctx.attempt]) + "\n"
     # One write of a short line to a file opened for appending is whole or absent, whenever the process dies.
     with (directory() / f"{os.getpid()}.jsonl").open("ab", buffering=0) as file:
         file.write(line.encode())

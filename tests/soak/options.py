@@ -32,9 +32,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="go on killing workers during the other faults; times are not judged then",
     )
+    add(
+        "--wide",
+        action="store_true",
+        help="instead of the faults: maps over 10,000 items and 1,000 child runs, with and without kills",
+    )
     add("--isolated", action="store_true", help="also runs with a stage in a process of its own")
     add("--keep", action="store_true", help="keep logs and journals, and say where they are")
     options = parser.parse_args(arguments)
+    if options.wide:
+        options.kill_every = options.kill_every or 2.0
+        return options
     if not any(getattr(options, name) for name in FAULTS):
         options.kill_every, options.flush_redis, options.redis_down = 2.0, True, 60.0
         options.restart_postgres, options.sigterm = 3, 20

@@ -46,6 +46,9 @@ class PostgresServer:
             )  # fmt: skip
         until(lambda: postgresql.answers(self.url), "PostgreSQL answers")
 
+    def log(self) -> str:
+        return (self._directory / "log").read_text(errors="replace")
+
     def crash(self) -> None:
         """Stop it at once, as a crash would: no checkpoint, connections cut."""
         assert self._process is not None
@@ -74,23 +77,23 @@ def servers(options: argparse.Namespace) -> Iterator[Servers]:
         stack.callback(redis.stop)
         if options.backend == "sqlite":
             yield Servers(redis, "", None)
-        elif options.restart_postgres:
+        elif options.restart_postgres or (options.wide and options.backend == "postgresql"):
             directory = stack.enter_context(scratch_directory(unprivileged_account()))
             postgres = PostgresServer(directory)
             stack.callback(postgres.stop)
             postgres.start()
             yield Servers(redis, postgres.url, postgres)
         else:
-            yield Servers(redis, _database(stack, options.backend), None)
+            yield Servers(redis, create_database(stack, options.backend, "wfe_soak"), None)
 
 
-def _database(stack: ExitStack, backend: str) -> str:
+def create_database(stack: ExitStack, backend: str, start: str) -> str:
     """Create a database on the server that is found; return its URL."""
     finder = {"postgresql": postgresql, "mariadb": mariadb}[backend]
     server = finder.find(stack)
     if isinstance(server, Absent):
-        raise SystemExit(f"The soak needs {backend}: {server.reason}.")
-    name = f"wfe_soak_{run_id()}"
+        raise SystemExit(f"This needs {backend}: {server.reason}.")
+    name = f"{start}_{run_id()}"
     if backend == "postgresql":
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

@@ -45,7 +45,7 @@ WORKFLOW_ENGINE = {
     "BEAT_SECONDS": 2,
     "GRACE_SECONDS": 10,
     # It is us who kill the workers here, not the bodies, and one may be hit several times.
-    "MAX_CRASHES": 1000,
+    "MAX_CRASHES": int(os.environ.get("WFE_SOAK_MAX_CRASHES", "1000")),
 }
 LOGGING = {
     "version": 1,

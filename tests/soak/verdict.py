@@ -10,11 +10,12 @@ from pathlib import Path
 from django.conf import settings
 
 from tests.invariants import check_run
+from tests.limits.overlap import most_at_once
 from tests.soak.journal import entries
 from tests.soak.load import Load
 from tests.soak.report import Report
-from tests.soak.workflows import EXPECTED
-from workflow_engine.models import StageAttempt, StageRun, WorkflowRun
+from tests.soak.workflows import CROWD, EXPECTED
+from workflow_engine.models import RunPlace, StageAttempt, StageMap, StageRun, WorkflowRun
 
 SHOWN = 5
 # What is wrong with a server is said once by each worker, and once more by each loop and thread that meets it.
@@ -28,6 +29,7 @@ def check_everything(report: Report, load: Load) -> None:
         "stages": _stages(),
         "bodies": _bodies(),
         "invariants": _invariants(),
+        "limits": _limits(),
     }.items():
         wrong = list(found)
         for text in wrong[:SHOWN]:
@@ -43,7 +45,8 @@ def check_everything(report: Report, load: Load) -> None:
 
 def _runs(load: Load) -> Iterator[str]:
     """Every created run exists once and ended as its workflow says, with the right output."""
-    rows = {str(run.pk): run for run in WorkflowRun.objects.select_related("data")}
+    mine = WorkflowRun.objects.filter(parent_run=None, workflow__in=EXPECTED)
+    rows = {str(run.pk): run for run in mine.select_related("data")}
     if len(rows) != len(load.created) or len({item.run_id for item in load.created}) != len(load.created):
         yield f"{len(load.created)} were created, {len(rows)} are there"
     for item in load.created:
@@ -61,8 +64,10 @@ def _runs(load: Load) -> Iterator[str]:
 
 def _stages() -> Iterator[str]:
     won = Counter(StageAttempt.objects.filter(outcome="completed").values_list("stage_run_id", flat=True))
+    # A mapped stage ends with its items, and not by an attempt of its own.
+    maps = set(StageMap.objects.values_list("pk", flat=True))
     for pk, run_id, stage, status in StageRun.objects.values_list("pk", "run_id", "stage", "status"):
-        if won[pk] != (status == "COMPLETED"):
+        if won[pk] != (status == "COMPLETED" and pk not in maps):
             yield f"{run_id} {stage} is {status} and has {won[pk]} completed attempts"
     unplanned = StageAttempt.objects.filter(outcome__in=("failed", "retrying")).exclude(error_class__contains="Flaky")
     for attempt in unplanned:
@@ -80,9 +85,9 @@ def _bodies() -> Iterator[str]:
             yield f"{key} was entered {count} times"
     # What a check has completed was entered by a body that ended by waiting.
     won = StageAttempt.objects.filter(outcome="completed", kind="body")
-    winners = won.values_list("run_id", "stage", "attempt")
-    for run_id, stage, attempt in winners:
-        key = (str(run_id), stage, attempt)
+    winners = won.values_list("run_id", "stage", "stage_run__map_index", "attempt")
+    for run_id, stage, item, attempt in winners:
+        key = (str(run_id), stage, item, attempt)
         if not entered[key] or key not in left:
             yield f"{key} is completed, and its body was not entered and left"
 
@@ -93,6 +98,15 @@ def _invariants() -> Iterator[str]:
             check_run(run)
         except AssertionError as error:
             yield str(error)
+
+
+def _limits() -> Iterator[str]:
+    """No key had more runs under way than the limit says, and nobody waits or holds a place for nothing."""
+    for key, most in most_at_once().items():
+        if most > CROWD:
+            yield f"{most} runs with the key {key!r} were under way at the same time"
+    for place in RunPlace.objects.waiting():
+        yield f"{place.run_id} waits for a place of {place.key!r}"
 
 
 def _logs(report: Report) -> None:

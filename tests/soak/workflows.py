@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import signal
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from tests.soak.journal import recorded
-from workflow_engine import Completion, Output, Retry, Stage, StageContext, Wait, define_workflow, register, stage
+from workflow_engine import (
+    Completion,
+    Limit,
+    Output,
+    Retry,
+    Stage,
+    StageContext,
+    Wait,
+    define_workflow,
+    register,
+    stage,
+)
 
 LARGE = 200_000
 SOON = Retry(max_attempts=5, initial=timedelta(seconds=0.2), maximum=timedelta(seconds=1))
@@ -124,6 +137,7 @@ def batch_done(ctx: StageContext[str], state: dict[str, float]) -> Completion[st
 
 
 LINKS = [f"link-{number}" for number in range(1, 6)]
+ITEMS = 12
 LEAVES = [f"leaf-{number}" for number in range(1, 11)]
 WAITS = [f"wait-{number}" for number in range(1, 4)]
 
@@ -143,7 +157,114 @@ line("doomed", quick("first"), doomed)
 line("apart", quick("first"), apart, quick("last"))
 line("waits", quick("first"), never, nap, ask, batch)
 register(define_workflow("fan", input=str).pipe(quick("first")).parallel(*map(quick, LEAVES)).pipe(join).build())
+# Of those whose number ends alike only so many at a time.
+CROWD = 2
+crowd = define_workflow("crowd", input=str, concurrency=Limit(CROWD, key=lambda text: text[-1]))
+register(crowd.pipe(quick("first")).pipe(waiting("wait-1")).build())
 register(define_workflow("async", input=str).parallel(*map(waiting, WAITS)).pipe(join).build())
+
+
+@stage("letters")
+def letters(ctx: StageContext[str]) -> list[str]:
+    with recorded(ctx):
+        return [f"{ctx.input}-{number}" for number in range(ITEMS)]
+
+
+@stage("hash-one", retry=SOON)
+def hash_one(ctx: StageContext[str]) -> str:
+    with recorded(ctx):
+        if ctx.item_index == 3 and ctx.attempt == 1:
+            raise Flaky("on purpose, the first attempt")
+        return digest("hash-one", ctx.input)
+
+
+@stage("ask-child")
+def ask_child(ctx: StageContext[str]) -> str:
+    with recorded(ctx):
+        return ctx.run_child("chain", ctx.input)
+
+
+@stage("reduce")
+def reduce(ctx: StageContext[list[str]]) -> str:
+    with recorded(ctx):
+        return digest("reduce", *ctx.input)
+
+
+def is_bad(index: int) -> bool:
+    return index % 100 == 7
+
+
+def is_deadly(index: int) -> bool:
+    return index % 1000 == 500
+
+
+def _triple(id: str, *, deadly: bool) -> Stage[int, None, int]:
+    @stage(id, retry=Retry(max_attempts=2, initial=timedelta(seconds=0.2)))
+    def triple(ctx: StageContext[int]) -> int:
+        with recorded(ctx):
+            if deadly and is_deadly(ctx.input):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if is_bad(ctx.input):
+                raise Flaky("on purpose, always")
+            return ctx.input * 3
+
+    return triple
+
+
+@stage("count")
+def count(ctx: StageContext[int]) -> list[int]:
+    with recorded(ctx):
+        return list(range(ctx.input))
+
+
+def _register_wide(id: str, *, deadly: bool) -> None:
+    triple = _triple("triple", deadly=deadly)
+
+    @stage("add-up")
+    def add_up(ctx: StageContext[None]) -> list[int]:
+        with recorded(ctx):
+            values = list(ctx.items(triple).outputs())
+            return [len(values), sum(values)]
+
+    wide = define_workflow(id, input=int).pipe(count).map(triple, on_item_error="collect").pipe(add_up)
+    register(wide.build())
+
+
+_register_wide("wide", deadly=False)
+_register_wide("wide-deadly", deadly=True)
+
+
+def _pass_on(id: str) -> Stage[int, None, int]:
+    @stage(id)
+    def pass_on(ctx: StageContext[int]) -> int:
+        with recorded(ctx):
+            return ctx.input
+
+    return pass_on
+
+
+@stage("delegate")
+def delegate(ctx: StageContext[int]) -> int:
+    with recorded(ctx):
+        return int(ctx.run_child("errand", ctx.input))
+
+
+@stage("gather")
+def gather(ctx: StageContext[None]) -> list[int]:
+    with recorded(ctx):
+        values = list(ctx.items(delegate).outputs())
+        return [len(values), sum(values)]
+
+
+errand = define_workflow("errand", input=int).pipe(_pass_on("go")).pipe(_pass_on("fetch")).pipe(_pass_on("return"))
+register(errand.build())
+register(define_workflow("household", input=int).pipe(count).map(delegate).pipe(gather).build())
+register(define_workflow("mapped", input=str).pipe(letters).map(hash_one, max_parallel=8).pipe(reduce).build())
+register(define_workflow("family", input=str).pipe(letters).map(ask_child, max_parallel=4).pipe(reduce).build())
+
+
+def _mapped(each: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda text: digest("reduce", *(each(f"{text}-{number}") for number in range(ITEMS)))
 
 
 def _chained(*ids: str) -> Callable[[str], str]:
@@ -177,8 +298,14 @@ EXPECTED: dict[str, Callable[[str], str] | None] = {
     "async": lambda text: _joined(WAITS, text),
     "flaky": _chained("first", "flaky", "last"),
     "doomed": None,
+    "crowd": _chained("first", "wait-1"),
     "apart": _chained("first", "apart", "last"),
     "long": _slow("long"),
+    "mapped": _mapped(lambda text: digest("hash-one", text)),
+    "family": _mapped(_chained(*LINKS)),
     "waits": lambda text: digest("batch", digest("ask", digest("nap", digest("first", text)), "nobody")),
 }
-MIX = ("chain", "fan", "slow", "async", "waits", "chain", "flaky", "slow", "fan", "waits", "doomed", "async")
+MIX = (
+    *("chain", "fan", "slow", "async", "waits", "mapped", "flaky"),
+    *("slow", "family", "fan", "waits", "doomed", "async", "crowd", "crowd"),
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,17 @@ from workflow_engine.errors import (
     WorkflowNotFound,
 )
 from workflow_engine.graphs.durations import spell
-from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models import NOT_AN_ITEM, StageRun, WorkflowRun
+from workflow_engine.models.awaited import asking_items
+from workflow_engine.models.lineage import MOST_COUNTED
 from workflow_engine.running import answer_stage
 from workflow_engine.statuses import StageStatus, WaitKind
 
 from .answer_form import AnswerForm
+from .columns import cut, envelope_text
 
 MOST_QUESTIONS = 20
+LONGEST_ITEM = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Question:
     """A stage run that waits for an answer. ``form`` is None if the code here does not know the wait."""
 
     row: StageRun
+    # What the item is, if it is one and may be seen.
+    item: str
     description: str
     # What happens once the time is over.
     otherwise: str
@@ -48,23 +54,29 @@ class Question:
 
 
 def questions_of(
-    run: WorkflowRun, stages: Iterable[StageRun], bound: dict[uuid.UUID, AnswerForm]
+    run: WorkflowRun, stages: Sequence[StageRun], bound: dict[uuid.UUID, AnswerForm], *, see_payloads: bool
 ) -> tuple[list[Question], int]:
-    """Return the first 20 questions that are open, and how many more there are.
+    """Return the first 20 questions that are open, and how many more there are (of items, up to 10,000).
 
     ``bound`` holds forms that were sent and do not fit: these questions come first.
     """
     asking = [row for row in stages if row.status == StageStatus.SUSPENDED and row.wait_kind == WaitKind.ANSWER]
+    count = len(asking)
+    if any(row.wait_kind == WaitKind.ITEMS for row in stages):
+        items = asking_items(run).defer("config", "output", "state")
+        asking += [*items.filter(pk__in=list(bound)), *items.exclude(pk__in=list(bound))[:MOST_QUESTIONS]]
+        count += items.order_by().values("pk")[:MOST_COUNTED].count()
     asking.sort(key=lambda row: row.pk not in bound)
-    shown = [_question(run, row, bound.get(row.pk)) for row in asking[:MOST_QUESTIONS]]
-    return shown, len(asking) - len(shown)
+    shown = [_question(run, row, bound.get(row.pk), see_payloads) for row in asking[:MOST_QUESTIONS]]
+    return shown, max(0, count - len(shown))
 
 
-def _question(run: WorkflowRun, row: StageRun, form: AnswerForm | None) -> Question:
+def _question(run: WorkflowRun, row: StageRun, form: AnswerForm | None, see_payloads: bool) -> Question:
     wait = find_wait(run.workflow, row.stage, row.wait_name)
+    item = cut(envelope_text(row.item), LONGEST_ITEM) if see_payloads and row.map_index != NOT_AN_ITEM else ""
     if wait is None:
-        return Question(row, "", "", None)
-    return Question(row, wait.description, _otherwise(wait), form or AnswerForm(wait, id=str(row.pk)))
+        return Question(row, item, "", "", None)
+    return Question(row, item, wait.description, _otherwise(wait), form or AnswerForm(wait, id=str(row.pk)))
 
 
 def _otherwise(wait: Wait[Any]) -> str:
@@ -116,11 +128,11 @@ class AnsweringAdmin(admin.ModelAdmin):
             except (RunNotFound, StageNotFound) as error:
                 raise Http404(str(error)) from error
             else:
-                text = _("Stage %(stage)s has its answer and goes on.") % {"stage": row.stage}
+                text = _("Stage %(stage)s has its answer and goes on.") % {"stage": place_of(row)}
                 return self._back(request, run_id, text, messages.SUCCESS)
         if not _asks(row, name):
             text = _("Stage %(stage)s does not wait for the answer '%(name)s' any more; nothing was changed.")
-            return self._back(request, run_id, text % {"stage": row.stage, "name": name}, messages.ERROR)
+            return self._back(request, run_id, text % {"stage": place_of(row), "name": name}, messages.ERROR)
         return self._again(request, run_id, {row.pk: form})
 
     def _back(self, request: HttpRequest, run_id: uuid.UUID, text: str, level: int) -> HttpResponse:
@@ -136,6 +148,11 @@ class AnsweringAdmin(admin.ModelAdmin):
         response = self.change_view(request, str(run_id), extra_context={"bound": bound})
         response.status_code = 422
         return response
+
+
+def place_of(row: StageRun) -> str:
+    """Return ``review #3`` for an item of a map, else just the stage."""
+    return row.stage if row.item_index is None else f"{row.stage} #{row.item_index}"
 
 
 def _asks(row: StageRun, name: str) -> bool:

@@ -67,6 +67,11 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     class Media:
         css = {"all": ("workflow_engine/admin.css",)}
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Allow filters that the lists have: by others one could ask for the contents of columns that are not shown."""
+        known: set[Any] = {getattr(item, "parameter_name", item) for item in self.list_filter}
+        return lookup.partition("__")[0] in known and super().lookup_allowed(lookup, value, request)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

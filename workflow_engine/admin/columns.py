@@ -8,15 +8,24 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timezone import is_aware, localtime
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
+from workflow_engine.conf import get_setting
 from workflow_engine.graphs.durations import spell
+from workflow_engine.models.maps import ItemResult, read_page
 from workflow_engine.models.payloads import Envelope
+from workflow_engine.models.suspended import error_text
 from workflow_engine.redaction import redact
+from workflow_engine.statuses import StageStatus
 
 LONGEST_JSON = 50_000
+# Of the results of a map, so many are shown, each cut to so many characters.
+SHOWN_ITEMS, LONGEST_ITEM = 5, 2_000
 MISSING = "-"
 
 
@@ -53,6 +62,11 @@ def span(start: datetime | None, end: datetime | None) -> str:
     return spell(end - start) if start and end else MISSING
 
 
+def moment(when: datetime | None) -> str:
+    """Return date and time as Django's admin writes them; a dash for none."""
+    return MISSING if when is None else date_format(localtime(when) if is_aware(when) else when, "DATETIME_FORMAT")
+
+
 def age(since: datetime, now: datetime) -> str:
     """Return how long ago it was, in its largest unit: ``8 min``."""
     return " ".join(spell(timedelta(seconds=int((now - since).total_seconds()))).split()[:2])
@@ -83,13 +97,39 @@ def json_block(value: Any) -> SafeString | str:
 
 
 def envelope_text(data: dict[str, Any] | None) -> str:
-    """Return the JSON of a stored value; of one in the blob store only size and key: it is not loaded."""
+    """Return the JSON of a stored value; of one in the blob store only size and key: it is not loaded.
+
+    Of the results of a map: how many there are, and the first few.
+    """
     envelope = Envelope(data)
     if envelope.data is None:
         return MISSING
+    if envelope.items is not None:
+        return _items_text(envelope.items)
     if envelope.blob_key is None:
         return pretty(envelope.open())
     return _("%(size)d bytes in the blob store, under the key %(key)s") % {
         "size": envelope.size or 0,
         "key": envelope.blob_key,
     }
+
+
+def _items_text(reference: dict[str, Any]) -> str:
+    facts = {"count": f"{reference['count']:,}", "failed": f"{reference['failed']:,}"}
+    text = ngettext("%(count)s item", "%(count)s items", reference["count"]) % facts
+    if reference["failed"]:
+        text += _(", %(failed)s of them without an output") % facts
+    results = read_page(reference, get_setting("DATABASE"), 0, SHOWN_ITEMS)
+    lines = [text, "", *(f"#{result.index}  {_result_text(result)}" for result in results)]
+    if (more := reference["count"] - len(results)) > 0:
+        lines.append(_("… and %(count)s more") % {"count": f"{more:,}"})
+    return "\n".join(lines)
+
+
+def _result_text(result: ItemResult) -> str:
+    if result.status != StageStatus.COMPLETED:
+        return error_text(dict(result.error or {"code": result.status}))
+    envelope = Envelope(result.output)
+    if envelope.data is None or envelope.blob_key is not None:
+        return envelope_text(result.output)
+    return cut(json.dumps(redact(envelope.open()), ensure_ascii=False), LONGEST_ITEM)

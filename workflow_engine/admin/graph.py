@@ -14,21 +14,16 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from workflow_engine.models import StageMap
 from workflow_engine.statuses import StageStatus
+
+from .maps import bar_of, parts_of
 
 NODE_WIDTH, NODE_HEIGHT = 208, 54
 COLUMN_GAP, ROW_GAP, MARGIN, HEADING = 40, 14, 10, 22
 LONGEST_ID, LONGEST_NOTE = 23, 29
-# A stage of several items shows the status that most asks for attention.
-ATTENTION = (
-    StageStatus.FAILED,
-    StageStatus.RUNNING,
-    StageStatus.SUSPENDED,
-    StageStatus.PENDING,
-    StageStatus.CANCELLED,
-    StageStatus.SKIPPED,
-    StageStatus.COMPLETED,
-)
+# A mapped stage lies on others like it, so far away.
+SHEET = 4
 
 
 class Row(Protocol):
@@ -52,46 +47,51 @@ class Node:
     percent: float | None = None
     # In full, where the note has no room for it.
     tip: str = ""
+    mapped: bool = False
+    # Shares of the items by status, from 0 to 1.
+    parts: tuple[tuple[str, float], ...] = ()
 
 
 def nodes_of(
-    plan: Mapping[str, Any], rows: Iterable[Row], notes: Mapping[str, str], tips: Mapping[str, str] | None = None
+    plan: Mapping[str, Any],
+    rows: Iterable[Row],
+    notes: Mapping[str, str],
+    tips: Mapping[str, str] | None = None,
+    counts: Mapping[str, StageMap] | None = None,
 ) -> list[list[Node]]:
     """Return the columns of the graph.
 
     Args:
         plan: the run's plan, ``{"groups": [{"stages": [{"id": …}]}]}``.
-        rows: its current stage runs.
+        rows: its current stage runs, one per stage.
         notes: stage id -> what to say behind its status, a duration say.
         tips: stage id -> what the box has no room for.
+        counts: stage id -> how far the items of a mapped stage are.
     """
-    more = tips or {}
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row.stage, []).append(row)
-    return [
-        [
-            _node(stage_id, found.get(stage_id, []), notes.get(stage_id, ""), more.get(stage_id, ""))
-            for stage_id in (item["id"] for item in group["stages"])
-        ]
-        for group in plan["groups"]
-    ]
+    found, more, maps = {row.stage: row for row in rows}, tips or {}, counts or {}
+
+    def node(item: Mapping[str, Any]) -> Node:
+        stage_id = item["id"]
+        row, note, tip = found.get(stage_id), notes.get(stage_id, ""), more.get(stage_id, "")
+        return _node(item, row, note, tip, maps.get(stage_id))
+
+    return [[node(item) for item in group["stages"]] for group in plan["groups"]]
 
 
-def _node(stage_id: str, rows: list[Row], note: str, tip: str) -> Node:
-    if not rows:
-        return Node(stage_id, "", note or _("Not begun"), tip=tip)
-    status = min((StageStatus(row.status) for row in rows), key=ATTENTION.index)
-    label = str(status.label)
-    if len(rows) > 1:
-        done = sum(row.status in (StageStatus.COMPLETED, StageStatus.SKIPPED) for row in rows)
-        return Node(stage_id, status, f"{label} · {done}/{len(rows)}", 100 * done / len(rows))
-    percent = (rows[0].progress or {}).get("percent") if status == StageStatus.RUNNING else None
-    parts = [label, note] if note else [label]
+def _node(item: Mapping[str, Any], row: Row | None, note: str, tip: str, counts: StageMap | None) -> Node:
+    stage_id, mapped = item["id"], "map" in item
+    if row is None:
+        return Node(stage_id, "", note or _("Not begun"), tip=tip, mapped=mapped)
+    status = StageStatus(row.status)
+    if counts is not None and status == StageStatus.SUSPENDED:
+        # Its items run; that it is suspended itself says little.
+        return Node(stage_id, StageStatus.RUNNING, note, None, tip, mapped, parts_of(counts))
+    percent = (row.progress or {}).get("percent") if status == StageStatus.RUNNING else None
+    words = [str(status.label), note] if note else [str(status.label)]
     # A stage that has waited began again with each answer: such attempts are no retries.
-    if rows[0].failures or rows[0].crashes:
-        parts.append(_("attempt %(number)d") % {"number": rows[0].attempt})
-    return Node(stage_id, status, " · ".join(parts), percent, tip)
+    if row.failures or row.crashes:
+        words.append(_("attempt %(number)d") % {"number": row.attempt})
+    return Node(stage_id, status, " · ".join(words), percent, tip, mapped, () if counts is None else parts_of(counts))
 
 
 def draw(columns: Sequence[Sequence[Node]], *, title: str) -> SafeString:
@@ -155,7 +155,9 @@ def _heading(column: int, count: int) -> SafeString:
 def _box(node: Node, x: float, y: float) -> SafeString:
     kind = node.status.lower() or "absent"
     bar = SafeString("")
-    if node.percent is not None:
+    if node.parts:
+        bar = bar_of(node.parts, x=14, y=NODE_HEIGHT - 9, width=NODE_WIDTH - 24, height=3)
+    elif node.percent is not None:
         filled = max(0.0, min(100.0, node.percent)) / 100 * (NODE_WIDTH - 24)
         bar = format_html(
             '<rect class="wfe-track" x="14" y="{}" width="{}" height="3" rx="1.5"/>'
@@ -167,7 +169,7 @@ def _box(node: Node, x: float, y: float) -> SafeString:
         )
     return format_html(
         '<a href="#stage-{}"><g class="wfe-node wfe-{}" transform="translate({} {})"><title>{}</title>'
-        '<rect class="wfe-box" width="{}" height="{}" rx="6"/>'
+        '{}<rect class="wfe-box" width="{}" height="{}" rx="6"/>'
         '<path class="wfe-strip" d="M6 0A6 6 0 0 0 0 6V{}A6 6 0 0 0 6 {}Z"/>'
         '<text class="wfe-name" x="14" y="21">{}</text><text class="wfe-note" x="14" y="39">{}</text>{}</g></a>',
         node.stage_id,
@@ -175,6 +177,7 @@ def _box(node: Node, x: float, y: float) -> SafeString:
         f"{x:g}",
         f"{y:g}",
         f"{node.stage_id}: {node.tip or node.note}",
+        _sheets() if node.mapped else "",
         NODE_WIDTH,
         NODE_HEIGHT,
         NODE_HEIGHT - 6,
@@ -183,6 +186,12 @@ def _box(node: Node, x: float, y: float) -> SafeString:
         _fit(node.note, LONGEST_NOTE),
         bar,
     )
+
+
+def _sheets() -> SafeString:
+    sheet = '<rect class="wfe-box wfe-sheet" x="{}" y="{}" width="{}" height="{}" rx="6"/>'
+    places = ((away, away, NODE_WIDTH, NODE_HEIGHT) for away in (2 * SHEET, SHEET))
+    return format_html_join("", sheet, places)
 
 
 def _fit(text: str, longest: int) -> str:

@@ -23,7 +23,7 @@ class StageMemoAdmin(ReadOnlyAdmin):
     list_select_related: ClassVar[Any] = ("stage_run",)
     search_fields = ("run_id", "stage_run_id")
     search_help_text = _("The exact id of a run or stage run")
-    unread = ("value", "stage_run__config", "stage_run__output", "stage_run__state")
+    unread = ("value", "stage_run__config", "stage_run__item", "stage_run__output", "stage_run__state")
     fields = ("kind", "name", "stage", "actor", "created_at", "due_at", "run_page")
     payload_fields = ("content",)
 

@@ -16,13 +16,15 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
 from workflow_engine.bootstrap import get_kernel
+from workflow_engine.bulk import pause_runs, resume_runs
 from workflow_engine.errors import InvalidInput, RunNotFound, WorkflowNotFound
 from workflow_engine.kernel.commands import PauseWork, ResumeWork
-from workflow_engine.models import Pause, WorkflowRun
+from workflow_engine.models import BulkOperation, Pause, WorkflowRun
 from workflow_engine.pausing import pause_run, resume_run
 from workflow_engine.running import actor_name
 
 from .base import MOST_AT_ONCE, ReadOnlyAdmin, now
+from .bulk import change_in_bulk
 from .columns import age
 
 PAUSE = "workflow_engine.pause_workflowrun"
@@ -36,19 +38,28 @@ class Pausing(admin.ModelAdmin):
 
     @admin.action(description=gettext_lazy("Pause selected runs"), permissions=["pause"])
     def pause(self, request: HttpRequest, queryset: QuerySet[WorkflowRun]) -> None:
-        chosen, count = _each(queryset.filter(paused_at__isnull=True), request, pause_run)
-        self._tell(request, chosen, ngettext("Paused %(count)d run.", "Paused %(count)d runs.", count), count)
+        count = self._each(request, queryset.filter(paused_at__isnull=True), pause_run, pause_runs)
+        self._tell(request, ngettext("Paused %(count)d run.", "Paused %(count)d runs.", count or 0), count)
 
     @admin.action(description=gettext_lazy("Resume selected runs"), permissions=["pause"])
     def resume(self, request: HttpRequest, queryset: QuerySet[WorkflowRun]) -> None:
-        chosen, count = _each(queryset.filter(paused_at__isnull=False), request, resume_run)
-        self._tell(request, chosen, ngettext("Resumed %(count)d run.", "Resumed %(count)d runs.", count), count)
+        count = self._each(request, queryset.filter(paused_at__isnull=False), resume_run, resume_runs)
+        self._tell(request, ngettext("Resumed %(count)d run.", "Resumed %(count)d runs.", count or 0), count)
 
-    def _tell(self, request: HttpRequest, chosen: int, text: str, count: int) -> None:
-        text %= {"count": count}
-        if chosen > MOST_AT_ONCE:
-            text += " " + _("More are selected: do it again.")
-        self.message_user(request, text, messages.SUCCESS if count else messages.WARNING)
+    def _each(
+        self, request: HttpRequest, runs: Any, change: Callable[..., bool], change_many: Callable[..., BulkOperation]
+    ) -> int | None:
+        """Change the open ones of ``runs``; return how many were. None: they are many, so it is done in bulk."""
+        runs = runs.order_by().open()
+        chosen = list(runs.values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
+        if len(chosen) > MOST_AT_ONCE:
+            change_in_bulk(self, request, runs, change_many)
+            return None
+        return sum(change(run_id, actor=request.user) for run_id in chosen)
+
+    def _tell(self, request: HttpRequest, text: str, count: int | None) -> None:
+        if count is not None:
+            self.message_user(request, text % {"count": count}, messages.SUCCESS if count else messages.WARNING)
 
     def get_urls(self) -> list[Any]:
         return [
@@ -134,12 +145,6 @@ class PauseAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("since"))
     def since(self, row: Pause) -> str:
         return age(row.paused_at, now())
-
-
-def _each(runs: QuerySet[WorkflowRun], request: HttpRequest, change: Callable[..., bool]) -> tuple[int, int]:
-    """Change the open ones of ``runs``; return how many were selected (at most one more than allowed) and changed."""
-    chosen = list(runs.order_by().open().values_list("pk", flat=True)[: MOST_AT_ONCE + 1])  # type: ignore[attr-defined]
-    return len(chosen), sum(change(run_id, actor=request.user) for run_id in chosen[:MOST_AT_ONCE])
 
 
 def _reason(request: HttpRequest) -> str:

@@ -11,12 +11,14 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.errors import RunNotFound, WorkflowEngineError
-from workflow_engine.kernel.reruns import PlannedStage, current_rows, preview, read_run, rerunnable, standing
-from workflow_engine.models import WorkflowRun
+from workflow_engine.kernel.reruns import PlannedStage, RerunPlan, preview, read_run, rerunnable, standing_now
+from workflow_engine.models import StageMap, WorkflowRun
+from workflow_engine.models.awaited import stage_rows
 from workflow_engine.running import rerun_from
 from workflow_engine.statuses import StageStatus
 
@@ -39,7 +41,7 @@ class Rerunning(admin.ModelAdmin):
         """Return the stages from which this user can rerun the run as it is now."""
         if not run.is_finished or not self.has_rerun_permission(request):
             return []
-        return rerunnable(standing(run, current_rows(get_kernel().ports, run)))
+        return rerunnable(standing_now(run))
 
     def rerun_view(self, request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
         if not self.has_rerun_permission(request):
@@ -56,16 +58,20 @@ class Rerunning(admin.ModelAdmin):
 
     def _preview(self, request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
         ports = get_kernel().ports
-        plan = preview(ports, run_id, request.GET.get("stage", ""))
+        only_failed = request.GET.get("items", "") == "failed"
+        plan = preview(ports, run_id, request.GET.get("stage", ""), only_failed_items=only_failed)
+        run = read_run(ports, run_id)
+        counts = _counts(run, plan.stage_id)
         context = {
             **self.admin_site.each_context(request),
             "title": _("Rerun from %(stage)s") % {"stage": plan.stage_id},
             "opts": self.opts,
             "media": self.media,
-            "run": read_run(ports, run_id),
+            "run": run,
             "plan": plan,
             "kept": [_line(one) for one in plan.kept],
-            "again": [_line(one) for one in plan.again],
+            "again": [_line(one, _note(one, plan, counts)) for one in plan.again],
+            "failed_items": 0 if counts is None else counts.total - counts.done,
             # A button that is pressed twice reruns once.
             "key": str(uuid.uuid4()),
         }
@@ -74,7 +80,12 @@ class Rerunning(admin.ModelAdmin):
     def _rerun(self, request: HttpRequest, run_id: uuid.UUID) -> HttpResponse:
         stage_id, key = request.POST.get("stage", ""), request.POST.get("key", "")[:LONGEST_KEY] or None
         run = rerun_from(
-            run_id, stage_id, actor=request.user, idempotency_key=key, idempotency_scope=f"admin:{request.user.pk}"
+            run_id,
+            stage_id,
+            only_failed_items=request.POST.get("items", "") == "failed",
+            actor=request.user,
+            idempotency_key=key,
+            idempotency_scope=f"admin:{request.user.pk}",
         )
         text = _("The run goes on from %(stage)s, in generation %(number)d.")
         self.message_user(request, text % {"stage": stage_id, "number": run.generation}, messages.SUCCESS)
@@ -85,5 +96,22 @@ def _page(run_id: uuid.UUID) -> str:
     return reverse("admin:workflow_engine_workflowrun_change", args=[run_id])
 
 
-def _line(stage: PlannedStage) -> dict[str, Any]:
-    return {"stage": stage, "chip": chip(stage.status, StageStatus(stage.status).label) if stage.status else MISSING}
+def _line(stage: PlannedStage, note: str = "") -> dict[str, Any]:
+    status = chip(stage.status, StageStatus(stage.status).label) if stage.status else MISSING
+    return {"stage": stage, "chip": status, "note": note}
+
+
+def _counts(run: WorkflowRun, stage_id: str) -> StageMap | None:
+    """Return how the items of a mapped stage have ended; None: it is no such, or they were never known."""
+    rows = stage_rows(run).filter(stage=stage_id).order_by().values("pk")
+    return StageMap.objects.using(run._state.db).filter(stage_run__in=rows).first()
+
+
+def _note(stage: PlannedStage, plan: RerunPlan, counts: StageMap | None) -> str:
+    if stage.stage_id != plan.stage_id or counts is None:
+        return ""
+    total = f"{counts.total:,}"
+    if plan.items_again is None:
+        return ngettext("its %(total)s item", "all its %(total)s items", counts.total) % {"total": total}
+    again = f"{plan.items_again:,}"
+    return _("%(again)s of its %(total)s items; the others keep their results") % {"again": again, "total": total}

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_POST
 
+from workflow_engine.bulk import cancel_runs
 from workflow_engine.conf import get_setting
 from workflow_engine.errors import RunNotFound
 from workflow_engine.models import StageRun, WorkflowRun
@@ -26,8 +27,9 @@ from workflow_engine.statuses import DONE_STAGE, FINISHED_STAGE
 from . import columns
 from .answering import AnsweringAdmin
 from .base import MOST_AT_ONCE, ReadOnlyAdmin, ReadOnlyChangeList, may_see_payloads, now
+from .bulk import change_in_bulk
 from .columns import MISSING, bar, chip, run_link, span
-from .filters import CreatedFilter, WorkflowFilter
+from .filters import CreatedFilter, OriginFilter, ParentFilter, WorkflowFilter
 from .pausing import Pausing
 from .reruns import Rerunning
 from .run_page import run_page
@@ -40,7 +42,10 @@ class RunChangeList(ReadOnlyChangeList):
         super().get_results(request)
         runs = list(self.result_list)
         counts: dict[uuid.UUID, list[Any]] = {run.pk: [] for run in runs}
-        rows = StageRun.objects.using(get_setting("DATABASE")).current().filter(run__in=list(counts))
+        # Stages are named, so that no item of a map is looked at.
+        names = {item["id"] for run in runs for group in run.plan["groups"] for item in group["stages"]}
+        rows = StageRun.objects.using(get_setting("DATABASE")).current().stages()
+        rows = rows.filter(run__in=list(counts), stage__in=names)
         grouped = rows.order_by("group_number", "stage_number").values("run_id", "stage", "status", "stage_number")
         for row in grouped.annotate(count=Count("pk")):
             counts[row["run_id"]].append(row)
@@ -53,7 +58,7 @@ class RunChangeList(ReadOnlyChangeList):
 class WorkflowRunAdmin(AnsweringAdmin, Pausing, Rerunning, ReadOnlyAdmin):
     list_display = ("short_id", "workflow", "state", "progress", "current_stage", "priority", "age", "duration")
     list_display_links = None
-    list_filter = ("status", CreatedFilter, WorkflowFilter)
+    list_filter = ("status", CreatedFilter, WorkflowFilter, OriginFilter, ParentFilter)
     list_select_related = ("data",)
     search_fields = ("id",)
     search_help_text = gettext_lazy("The exact id of a run")
@@ -74,11 +79,13 @@ class WorkflowRunAdmin(AnsweringAdmin, Pausing, Rerunning, ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("Cancel selected runs"), permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[WorkflowRun]) -> None:
-        chosen = list(queryset.order_by().open().values_list("pk", flat=True)[: MOST_AT_ONCE + 1])  # type: ignore[attr-defined]
-        count = sum(_cancel(run_id, request) for run_id in chosen[:MOST_AT_ONCE])
-        text = ngettext("Cancelled %(count)d run.", "Cancelled %(count)d runs.", count) % {"count": count}
+        runs: Any = queryset.order_by()
+        chosen = list(runs.open().values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
         if len(chosen) > MOST_AT_ONCE:
-            text += " " + _("More are selected: do it again.")
+            change_in_bulk(self, request, runs.open(), cancel_runs)
+            return
+        count = sum(_cancel(run_id, request) for run_id in chosen)
+        text = ngettext("Cancelled %(count)d run.", "Cancelled %(count)d runs.", count) % {"count": count}
         self.message_user(request, text, messages.SUCCESS if count else messages.WARNING)
 
     def get_urls(self) -> list[Any]:

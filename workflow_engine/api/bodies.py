@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn
 
 from django.utils.translation import gettext_lazy as _
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, StrictStr, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, StringConstraints
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import BaseParser
 
@@ -16,6 +17,7 @@ from workflow_engine.definitions.stages import MAX_ID_LENGTH
 from workflow_engine.kernel.commands.answer_stage import MOST_ITEMS
 from workflow_engine.kernel.idempotency import MAX_KEY_LENGTH
 from workflow_engine.models.runs import DEFAULT_PRIORITY
+from workflow_engine.statuses import BulkKind, RunStatus
 
 
 class BodyTooLarge(APIException):
@@ -71,6 +73,9 @@ class Body(BaseModel):
 
 
 AnnotationKey = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Name = Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+Names = Annotated[list[Name], Field(min_length=1, max_length=100)] | Name
+MOST_ITEMS_OF_BULK, MOST_IDS = 500, 10_000
 # Far enough for everybody, near enough for the arithmetic of ranks on every database.
 Moment = Annotated[AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 
@@ -87,6 +92,37 @@ class NewRun(Body):
     run_at: Moment | None = None
 
 
+class OneOfRuns(NewRun):
+    """An item of ``POST runs/bulk/``."""
+
+    idempotency_key: Annotated[StrictStr, Field(min_length=1, max_length=MAX_KEY_LENGTH)] | None = None
+
+
+class NewRuns(Body):
+    """The body of ``POST runs/bulk/``; what is wrong with an item is in its own result."""
+
+    items: Annotated[list[Any], Field(min_length=1, max_length=MOST_ITEMS_OF_BULK)]
+
+
+class BulkFilter(Body):
+    """Which runs are meant: those that fit all that is said."""
+
+    workflow: Names | None = None
+    status: Annotated[list[RunStatus], Field(min_length=1)] | RunStatus | None = None
+    created_before: Moment | None = None
+    ids: Annotated[list[uuid.UUID], Field(min_length=1, max_length=MOST_IDS)] | None = None
+
+
+class NewBulkOperation(Body):
+    """The body of ``POST bulk-operations/``. ``stage`` and ``config`` are of a rerun, ``reason`` of the others."""
+
+    action: BulkKind
+    filter: BulkFilter
+    reason: Annotated[StrictStr, Field(max_length=2000)] = ""
+    stage: Annotated[StrictStr, Field(min_length=1, max_length=MAX_ID_LENGTH)] | None = None
+    config: dict[str, Any] | None = None
+
+
 class Cancellation(Body):
     """The body of ``POST runs/{id}/cancel/``."""
 
@@ -98,6 +134,7 @@ class Rerun(Body):
 
     stage_id: StrictStr
     config: dict[str, Any] | None = None
+    only_failed_items: StrictBool = False
 
 
 class Answer(Body):

@@ -36,14 +36,17 @@ class RunPages(CursorPagination):
 
 
 class AfterPage:
-    """Rows after a number, in order: ``?after=<number>&limit=<count>``. ``after`` of the answer continues it."""
+    """Rows after a number, in order: ``?after=<number>&limit=<count>``. ``after`` of the answer continues it.
+
+    ``start``: what ``after`` is at first; rows are numbered from the next on.
+    """
 
     page_size = 200
     largest = 1000
 
-    def __init__(self, request: Request, field: str) -> None:
+    def __init__(self, request: Request, field: str, *, start: int = 0) -> None:
         self.request, self.field = request, field
-        self.after = read_number(request, "after", default=0, most=LARGEST_ID)
+        self.after = read_number(request, "after", default=start, least=start, most=LARGEST_ID)
         self.limit = read_number(request, "limit", default=self.page_size, most=self.largest)
 
     def rows_of(self, queryset: QuerySet[Any]) -> list[Any]:
@@ -59,13 +62,15 @@ class AfterPage:
         return Response({"next": address, "after": after, "results": serialize(shown)})
 
 
-def read_number(request: Request, name: str, *, default: int, most: int) -> int:
-    """Return a whole number of the query, 0 to ``most``. Raises ``ParseError``."""
+def read_number(request: Request, name: str, *, default: int, most: int, least: int = 0) -> int:
+    """Return a whole number of the query, ``least`` to ``most``. Raises ``ParseError``."""
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most):
-        raise ParseError(_("%(name)s must be a whole number from 0 to %(most)d.") % {"name": name, "most": most})
+    is_number = text.isascii() and text.removeprefix("-").isdigit() and len(text) < 20
+    if not (is_number and least <= int(text) <= most):
+        facts = {"name": name, "least": least, "most": most}
+        raise ParseError(_("%(name)s must be a whole number from %(least)d to %(most)d.") % facts)
     return int(text)
 
 

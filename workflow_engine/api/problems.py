@@ -19,8 +19,10 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from workflow_engine.errors import (
+    BulkOperationNotFound,
     DatabaseConflict,
     DatabaseUnavailable,
+    ExtraMissing,
     FieldError,
     IdempotencyConflict,
     IdempotencyInProgress,
@@ -30,8 +32,10 @@ from workflow_engine.errors import (
     InvalidTransition,
     PayloadTooLarge,
     RunNotFound,
+    ScheduleNotFound,
     StageNotFound,
     StaleLease,
+    WebhookNotFound,
     WorkflowEngineError,
     WorkflowNotFound,
 )
@@ -47,6 +51,9 @@ STATUSES: tuple[tuple[type[WorkflowEngineError], int], ...] = (
     (WorkflowNotFound, 404),
     (RunNotFound, 404),
     (StageNotFound, 404),
+    (BulkOperationNotFound, 404),
+    (ScheduleNotFound, 404),
+    (WebhookNotFound, 404),
     (InvalidInput, 422),
     (InvalidConfig, 422),
     (PayloadTooLarge, 413),
@@ -55,6 +62,7 @@ STATUSES: tuple[tuple[type[WorkflowEngineError], int], ...] = (
     (StaleLease, 409),
     (IdempotencyConflict, 422),
     (IdempotencyInProgress, 409),
+    (ExtraMissing, 501),
     (DatabaseConflict, 503),
     (DatabaseUnavailable, 503),
 )
@@ -74,6 +82,15 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     if response is not None:
         set_rollback()
     return response
+
+
+def document_of(error: Exception) -> dict[str, Any]:
+    """Return the problem document of an error that is one of several in an answer. Raises it, if it is a fault."""
+    response = _respond(error)
+    if response is None or response.status_code == 503:
+        raise error
+    document: dict[str, Any] = response.data
+    return document
 
 
 def _respond(error: Exception) -> Response | None:

@@ -27,12 +27,16 @@ class RunRerun(EngineView):
     needs = {"post": RERUN}
 
     def post(self, request: Request, run_id: uuid.UUID) -> Response:
-        """Rerun: ``{"stage_id", "config"?}`` -> the run and ``superseded``; ``?preview=true`` changes nothing."""
+        """Rerun: ``{"stage_id", "config"?, "only_failed_items"?}`` -> the run and ``superseded``.
+
+        ``?preview=true`` changes nothing: it tells what would run again.
+        """
         body, key = self.read_body(Rerun), read_idempotency_key(request.headers.get("Idempotency-Key"))
         check_values({"stage_id": body.stage_id, "config": body.config})
         try:
             if _is_preview(request):
-                plan = preview(get_kernel().ports, run_id, body.stage_id, body.config)
+                failed = body.only_failed_items
+                plan = preview(get_kernel().ports, run_id, body.stage_id, body.config, only_failed_items=failed)
                 return Response(plan.as_json())
             return self._rerun(request, run_id, body, key)
         except StageNotFound as error:
@@ -46,6 +50,7 @@ class RunRerun(EngineView):
             run_id=run_id,
             stage_id=body.stage_id,
             config=body.config,
+            only_failed_items=body.only_failed_items,
             actor=actor_name(request.user),
             idempotency_key=key,
             idempotency_scope=f"user:{request.user.pk}",

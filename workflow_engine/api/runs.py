@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from django.utils.translation import gettext as _
+from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -22,7 +24,8 @@ from workflow_engine.errors import (
 )
 from workflow_engine.kernel.commands import CancelRun
 from workflow_engine.kernel.payloads import check_column, check_json
-from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models import WorkflowRun
+from workflow_engine.models.awaited import stage_rows
 from workflow_engine.models.runs import WorkflowRunQuerySet
 from workflow_engine.models.waiting import waiting_reason
 from workflow_engine.running import actor_name, create_run
@@ -38,18 +41,22 @@ from .serializers import RunSerializer, StageSummarySerializer
 from .stages import show_stages
 
 MOST_STAGES = 1000
+# Columns of stages that may be large and are not shown.
+UNREAD = ("config", "item", "output", "state")
 
 
 class RunList(EngineView):
     needs = {"get": VIEW, "post": ADD}
 
     def get(self, request: Request) -> Response:
-        """Return runs, newest first; ``?workflow=a,b&status=FAILED&status=CANCELLED&limit=50``."""
+        """Return runs, newest first; ``?workflow=a,b&status=FAILED&status=CANCELLED&parent_run=<id>&limit=50``."""
         rows = runs()
         if statuses := read_choices(request, "status", RunStatus.values):
             rows = rows.filter(status__in=statuses)
         if workflows := _workflow_ids(request):
             rows = rows.filter(workflow__in=workflows)
+        if (parent := request.query_params.get("parent_run")) is not None:
+            rows = rows.filter(parent_run=_read_id("parent_run", parent))
         pages = RunPages()
         found: Any = pages.paginate_queryset(rows, request, view=self)
         return pages.get_paginated_response(RunSerializer(found, many=True).data)
@@ -64,7 +71,7 @@ class RunList(EngineView):
         return Response(RunSerializer(run).data, status=201 if run.was_created else 200, headers=headers)
 
     def _create(self, request: Request, body: NewRun, key: str | None) -> WorkflowRun:
-        _check_values(body)
+        check_new_run(body)
         try:
             return create_run(
                 body.workflow_id,
@@ -78,12 +85,19 @@ class RunList(EngineView):
                 idempotency_scope=f"user:{request.user.pk}",
                 actor=request.user,
             )
-        except WorkflowNotFound as error:
-            problem = FieldError("workflow_id", "no workflow of this id is registered here", "unknown")
-            raise InvalidBody([problem], code=error.code) from error
-        except (InvalidInput, InvalidConfig) as error:
-            field = "input" if isinstance(error, InvalidInput) else "config"
-            raise InvalidBody([under(field, item) for item in error.errors], code=error.code) from error
+        except (WorkflowNotFound, InvalidInput, InvalidConfig) as error:
+            raise of_body(error) from error
+
+
+def of_body(error: Exception) -> Exception:
+    """Return an error of ``create_run`` as one of the body, if it is one."""
+    if isinstance(error, WorkflowNotFound):
+        problem = FieldError("workflow_id", "no workflow of this id is registered here", "unknown")
+        return InvalidBody([problem], code=error.code)
+    if isinstance(error, InvalidInput | InvalidConfig):
+        field = "input" if isinstance(error, InvalidInput) else "config"
+        return InvalidBody([under(field, item) for item in error.errors], code=error.code)
+    return error
 
 
 class RunDetail(EngineView):
@@ -92,11 +106,10 @@ class RunDetail(EngineView):
     def get(self, request: Request, run_id: uuid.UUID) -> Response:
         """Return a run, why it waits, and its stages; ``input`` and ``output`` for holders of ``view_payload``."""
         run = find_run(run_id, "data")
-        rows = StageRun.objects.using(run._state.db).current().filter(run=run).in_order().defer("config", "output")
         body = {
             **RunSerializer(run).data,
             "waiting": waiting_reason(run, get_kernel().ports.clock.now()),
-            "stages": show_stages(run, list(rows[:MOST_STAGES]), StageSummarySerializer),
+            "stages": show_stages(run, stage_rows(run).defer(*UNREAD)[:MOST_STAGES], StageSummarySerializer),
         }
         if may_see_payloads(request):
             body |= {"input": show_input(run), "output": show_output(run)}
@@ -128,14 +141,22 @@ def find_run(run_id: uuid.UUID, *related: str) -> WorkflowRun:
     return run
 
 
+def _read_id(name: str, text: str) -> uuid.UUID:
+    """Return an id of the query. Raises ``ParseError``."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise ParseError(_("%(name)s must be the id of a run.") % {"name": name}) from None
+
+
 def _workflow_ids(request: Request) -> list[str]:
     """Return the ids to filter by. Text that can be no id matches no run, as an unknown id does."""
     given = [item for text in request.query_params.getlist("workflow") for item in text.split(",") if item]
     return [item if item.isprintable() and len(item) <= MAX_ID_LENGTH else "?" for item in given]
 
 
-def _check_values(body: NewRun) -> None:
-    """Refuse what no database stores, with the field's name."""
+def check_new_run(body: NewRun) -> None:
+    """Refuse what no database stores, with the field's name. Raises ``InvalidBody``."""
     check_values({"input": body.input, "config": body.config})
     check_values({"metadata": body.metadata, "annotations": body.annotations}, check_column)
 

@@ -9,6 +9,7 @@ from workflow_engine.definitions import get_workflow
 from workflow_engine.errors import StageNotFound, WorkflowNotFound
 from workflow_engine.graphs import conditions_of
 from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models.awaited import Awaited, mapped_stages
 from workflow_engine.statuses import WaitKind
 
 from .serializers import StageSummarySerializer
@@ -16,8 +17,13 @@ from .serializers import StageSummarySerializer
 
 def show_stages(run: WorkflowRun, rows: Iterable[StageRun], serializer: type[StageSummarySerializer]) -> Any:
     """Return the rows as JSON."""
-    context = {"conditions": conditions_of(run.plan), "question": _questions(run.workflow)}
-    return serializer(rows, many=True, context=context).data
+    found = list(rows)
+    context = {
+        "conditions": conditions_of(run.plan),
+        "question": _questions(run.workflow),
+        "awaited": Awaited(found, str(run._state.db), mapped_stages(run)),
+    }
+    return serializer(found, many=True, context=context).data
 
 
 def _questions(workflow_id: str) -> Callable[[StageRun], Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from workflow_engine.errors import BlobNotFound
 
+Keys = list[str]
+
 
 class InMemoryBlobStore:
     """Keeps nothing when the process ends."""
@@ -27,5 +29,15 @@ class InMemoryBlobStore:
     def delete(self, key: str) -> None:
         self._blobs.pop(key, None)
 
-    def list(self, prefix: str) -> list[str]:
+    def delete_folder(self, folder: str) -> int:
+        found = self.list(f"{folder}/")
+        for key in found:
+            self.delete(key)
+        return len(found)
+
+    def list(self, prefix: str) -> Keys:
         return sorted(key for key in self._blobs if key.startswith(prefix))
+
+    def folders(self, folder: str) -> Keys:
+        below = (key.removeprefix(f"{folder}/").split("/") for key in self._blobs if key.startswith(f"{folder}/"))
+        return sorted({parts[0] for parts in below if len(parts) > 1})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.core.files.base import ContentFile
-from django.core.files.storage import Storage, storages
+from django.core.files.storage import FileSystemStorage, Storage, storages
 
 from workflow_engine.errors import BlobNotFound
 
@@ -41,10 +43,28 @@ class StorageBlobStore:
         folder = prefix.rpartition("/")[0]
         return sorted(key for key in self._walk(folder) if key.startswith(prefix))
 
+    def delete_folder(self, folder: str) -> int:
+        storage, path = self._storage, self._prefix + folder
+        folders, files = self._listdir(folder)
+        for name in files:
+            storage.delete(f"{path}/{name}")
+        deleted = len(files) + sum(self.delete_folder(f"{folder}/{name}") for name in folders)
+        if isinstance(storage, FileSystemStorage):
+            # Somebody may be writing into it just now: then it is not empty, and stays.
+            with suppress(OSError):
+                storage.delete(path)
+        return deleted
+
+    def folders(self, folder: str) -> Keys:
+        return self._listdir(folder)[0]
+
     def _walk(self, folder: str) -> Keys:
-        try:
-            folders, files = self._storage.listdir(self._prefix + folder)
-        except FileNotFoundError:
-            return []
+        folders, files = self._listdir(folder)
         path = f"{folder}/" if folder else ""
         return [path + name for name in files] + [key for name in folders for key in self._walk(path + name)]
+
+    def _listdir(self, folder: str) -> tuple[Keys, Keys]:
+        try:
+            return self._storage.listdir(self._prefix + folder)
+        except FileNotFoundError:
+            return [], []

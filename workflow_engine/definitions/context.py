@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Never, overload
 
 from typing_extensions import TypeVar
@@ -13,8 +14,10 @@ from .annotations import AnnotationKey, read_annotation
 from .desk import StageDesk, StageFacts, StageLog, StageStorage
 
 if TYPE_CHECKING:
+    from .items import Items
     from .stages import Stage
     from .waits import Answer, Wait
+    from .workflows import Workflow
 
 In = TypeVar("In", default=Any)
 Cfg = TypeVar("Cfg", default=None)
@@ -87,6 +90,18 @@ class StageContext(Generic[In, Cfg]):
             return self._desk.output_of(stage if isinstance(stage, str) else stage.id)
         except MissingStageOutput:
             return None
+
+    @overload
+    def items(self, stage: Stage[Any, Any, Out]) -> Items[Out]: ...
+    @overload
+    def items(self, stage: str) -> Items[Any]: ...
+    def items(self, stage: Stage[Any, Any, Any] | str) -> Items[Any]:
+        """Return what an earlier, mapped stage has given for its items, in their order; it is read as you iterate.
+
+        Raises:
+            MissingStageOutput: the stage was not mapped, or has not ended. Final.
+        """
+        return self._desk.items_of(stage if isinstance(stage, str) else stage.id)
 
     def progress(self, percent: float, message: str = "", **details: Any) -> None:
         """Show how far the stage is, 0 to 100; stored at most once a second, so call it as often as you like."""
@@ -182,6 +197,53 @@ class StageContext(Generic[In, Cfg]):
         """
         return self._desk.wait_for(wait)  # type: ignore[no-any-return]
 
+    @overload
+    def run_child(
+        self,
+        workflow: Workflow[Any, Out],
+        input: Any = None,
+        *,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Out: ...
+    @overload
+    def run_child(
+        self,
+        workflow: str,
+        input: Any = None,
+        *,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any: ...
+    def run_child(
+        self,
+        workflow: Workflow[Any, Any] | str,
+        input: Any = None,
+        *,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run another workflow and return its output; the stage is suspended until that run has ended.
+
+        The body runs again from its top then, so do what must not be repeated in ``once``. There is exactly one child
+        run of a name per stage run: attempts that follow find it, a rerun of the stage starts another one. Cancelling
+        this run cancels the child.
+
+        Args:
+            workflow: the definition or its id.
+            name: what this stage calls the child, unique in the stage; None: the workflow's id.
+            config, metadata: as of ``create_run``.
+
+        Raises:
+            ChildFailed: the child failed or was cancelled. Final, unless the body catches it.
+            InvalidInput, InvalidConfig, WorkflowNotFound: no run was started.
+            ChildTooDeep: runs would start runs more deeply than ``MAX_CHILD_DEPTH``. Final.
+        """
+        return self._desk.run_child(workflow, input, name, config, metadata)
+
     def sleep(self, delta: timedelta, *, name: str = "sleep") -> None:
         """Wait for seconds or months without holding a worker.
 
@@ -223,7 +285,7 @@ class StageContext(Generic[In, Cfg]):
     async def arequire(self, stage: str) -> Any: ...
     async def arequire(self, stage: Stage[Any, Any, Any] | str) -> Any:
         """``require`` for ``async def`` bodies."""
-        return await _in_thread(self.require, stage)
+        return await in_thread(self.require, stage)
 
     @overload
     async def aoptional(self, stage: Stage[Any, Any, Out]) -> Out | None: ...
@@ -231,7 +293,15 @@ class StageContext(Generic[In, Cfg]):
     async def aoptional(self, stage: str) -> Any: ...
     async def aoptional(self, stage: Stage[Any, Any, Any] | str) -> Any:
         """``optional`` for ``async def`` bodies."""
-        return await _in_thread(self.optional, stage)
+        return await in_thread(self.optional, stage)
+
+    @overload
+    async def aitems(self, stage: Stage[Any, Any, Out]) -> Items[Out]: ...
+    @overload
+    async def aitems(self, stage: str) -> Items[Any]: ...
+    async def aitems(self, stage: Stage[Any, Any, Any] | str) -> Items[Any]:
+        """``items`` for ``async def`` bodies: ``async for value in await ctx.aitems(stage)``."""
+        return await in_thread(self.items, stage)  # type: ignore[no-any-return]
 
     async def asuspend(self, state: Any = None, **options: Any) -> Never:
         """``suspend`` for ``async def`` bodies."""
@@ -239,31 +309,35 @@ class StageContext(Generic[In, Cfg]):
 
     async def await_for(self, wait: Wait[Answer]) -> Answer:
         """``wait_for`` for ``async def`` bodies."""
-        return await _in_thread(self.wait_for, wait)  # type: ignore[no-any-return]
+        return await in_thread(self.wait_for, wait)  # type: ignore[no-any-return]
+
+    async def arun_child(self, workflow: Workflow[Any, Out] | str, input: Any = None, **options: Any) -> Out:
+        """``run_child`` for ``async def`` bodies."""
+        return await in_thread(partial(self.run_child, workflow, input, **options))  # type: ignore[no-any-return]
 
     async def asleep(self, delta: timedelta, *, name: str = "sleep") -> None:
         """``sleep`` for ``async def`` bodies."""
-        await _in_thread(self._desk.sleep, name, delta)
+        await in_thread(self._desk.sleep, name, delta)
 
     async def asleep_until(self, when: datetime, *, name: str = "sleep") -> None:
         """``sleep_until`` for ``async def`` bodies."""
-        await _in_thread(self._desk.sleep, name, when)
+        await in_thread(self._desk.sleep, name, when)
 
     async def aonce(self, name: str, function: Callable[[], Awaitable[Value]], *, returns: Any = None) -> Value:
         """``once`` for ``async def`` bodies; ``function`` is ``async`` too."""
-        known = await _in_thread(self._desk.recall, name)
+        known = await in_thread(self._desk.recall, name)
         value = known[0] if known is not None else None
         if known is None:
-            value = await _in_thread(self._desk.remember, name, await function(), returns)
+            value = await in_thread(self._desk.remember, name, await function(), returns)
         return _typed(value, function, returns)  # type: ignore[no-any-return]
 
     async def aartifact(self, name: str, data: Any, *, content_type: str | None = None) -> str:
         """``artifact`` for ``async def`` bodies."""
-        return str(await _in_thread(self._desk.artifact, name, data, content_type))
+        return str(await in_thread(self._desk.artifact, name, data, content_type))
 
     async def araise_if_cancelled(self) -> None:
         """``raise_if_cancelled`` for ``async def`` bodies."""
-        await _in_thread(self.raise_if_cancelled)
+        await in_thread(self.raise_if_cancelled)
 
 
 def _typed(value: Any, function: Callable[..., Any], returns: Any) -> Any:
@@ -272,7 +346,7 @@ def _typed(value: Any, function: Callable[..., Any], returns: Any) -> Any:
     return read_result(value, function, returns)
 
 
-async def _in_thread(function: Any, *args: Any) -> Any:
+async def in_thread(function: Any, *args: Any) -> Any:
     from asgiref.sync import sync_to_async
 
     return await sync_to_async(function, thread_sensitive=False)(*args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,13 +17,33 @@ class RunCancelledError(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
+class ChildRequest:
+    """A run that a stage asks for, ready to be written: plan, config and the input's envelope as a run has them.
+
+    ``name``: what the stage calls it; ``digest``: of workflow and input, to know the same request again.
+    """
+
+    run_id: uuid.UUID
+    name: str
+    workflow_id: str
+    plan: dict[str, Any]
+    config: dict[str, Any]
+    input: dict[str, Any]
+    priority: int
+    metadata: dict[str, Any]
+    digest: str
+    # Of the workflow's limit; None: nothing limits it.
+    limit_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Suspension:
     """What a stage waits for from here on.
 
     Times are spans from the moment of the suspension, or an exact ``wake_at``; None: there is no such time.
     """
 
-    kind: Literal["poll", "answer", "timer"]
+    kind: Literal["poll", "answer", "timer", "items", "child"]
     name: str = ""
     # The envelope of what ``ctx.suspend`` was given.
     state: dict[str, Any] | None = None
@@ -30,6 +51,8 @@ class Suspension:
     wake_at: datetime | None = None
     max_wait: timedelta | None = None
     poll_every: timedelta | None = None
+    # The run to start; None: it was started before.
+    child: ChildRequest | None = None
 
 
 class StageSuspended(BaseException):
@@ -112,6 +135,14 @@ class Suspended:
 
 
 @dataclass(frozen=True, slots=True)
+class Expanded:
+    """A mapped stage has its items: their envelopes, in order."""
+
+    items: tuple[dict[str, Any], ...]
+    notes: Notes = Notes()
+
+
+@dataclass(frozen=True, slots=True)
 class StillPending:
     """A completion check found that the work is not done; None: check again after the stage's interval."""
 
@@ -119,5 +150,5 @@ class StillPending:
     notes: Notes = Notes()
 
 
-Result = Completed | Failed | Suspended
+Result = Completed | Failed | Suspended | Expanded
 CheckResult = Completed | Failed | StillPending

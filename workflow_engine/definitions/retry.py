@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from workflow_engine.errors import InvalidDefinition, InvalidInput, InvalidOutput, InvalidPayload, MissingStageOutput
+from workflow_engine.errors import (
+    ChildFailed,
+    ChildTooDeep,
+    InvalidDefinition,
+    InvalidInput,
+    InvalidOutput,
+    InvalidPayload,
+    MissingStageOutput,
+    TooManyItems,
+)
 
 
 class NonRetryableError(Exception):
@@ -35,6 +44,9 @@ FINAL_ERRORS = (
     InvalidOutput,
     InvalidPayload,
     MissingStageOutput,
+    TooManyItems,
+    ChildFailed,
+    ChildTooDeep,
 )
 
 

@@ -87,6 +87,10 @@ def _non_finite(value: Any, path: str = "") -> str | None:
     return None
 
 
+# Made once: making one takes longer than using it.
+ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+
+
 @dataclass(frozen=True)
 class ConfigType:
     """The type of a stage's config: a pydantic model or dataclass; None: the stage takes no config."""
@@ -125,7 +129,7 @@ class ConfigType:
                     found[item.name] = item.default
                 elif item.default_factory is not dataclasses.MISSING:
                     found[item.name] = item.default_factory()
-        return {name: TypeAdapter(Any).dump_python(value, mode="json") for name, value in found.items()}
+        return {name: ANYTHING.dump_python(value, mode="json") for name, value in found.items()}
 
     def merge(
         self, given: Mapping[str, Any], prefix: str, *, over: Mapping[str, Any] | None = None

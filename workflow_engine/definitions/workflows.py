@@ -22,6 +22,8 @@ from workflow_engine.errors import (
 )
 
 from .context import In, Out
+from .items import ItemError, ItemMap
+from .limits import Limit
 from .stages import Stage
 from .types import DataType
 
@@ -37,6 +39,8 @@ class Group:
     stages: tuple[AnyStage, ...]
     # The first stage that fails for good cancels its siblings.
     fail_fast: bool = False
+    # Its one stage runs once for every item of a sequence.
+    map: ItemMap | None = None
 
     @property
     def stage_ids(self) -> tuple[str, ...]:
@@ -55,6 +59,7 @@ class Workflow(Generic[In, Out]):
     groups: tuple[Group, ...] = field(repr=False)
     # How long a run may take from its start.
     timeout: timedelta | None = None
+    concurrency: Limit | None = None
     # Stages that the plan no longer has, but that old runs may still need.
     retired: tuple[AnyStage, ...] = ()
 
@@ -92,6 +97,25 @@ class Workflow(Generic[In, Out]):
                 return group.number
         raise StageNotFound(self.id, stage_id, self.stage_ids)
 
+    def map_of(self, stage_id: str) -> ItemMap | None:
+        """Return how the stage is mapped; None: it is not, or is not in the plan any more."""
+        return next((group.map for group in self.groups if stage_id in group.stage_ids), None)
+
+    def output_type(self, stage_id: str) -> DataType:
+        """Return the type of what the stage gives to others: if it is mapped, a list. Raises ``StageNotFound``."""
+        stage, mapped = self.get_stage(stage_id), self.map_of(stage_id)
+        if mapped is None:
+            return stage.signature.output
+        if stage_id not in self._lists:
+            item = stage.signature.output.type
+            either = item | ItemError if mapped.on_item_error == "collect" else item
+            self._lists[stage_id] = DataType(list[either], f"Stage {stage_id!r} (outputs of its items)")  # type: ignore[valid-type]
+        return self._lists[stage_id]
+
+    @cached_property
+    def _lists(self) -> dict[str, DataType]:
+        return {}
+
     def stage_number(self, stage_id: str) -> int:
         """Return the stage's position in the workflow, from 1. Raises ``StageNotFound``."""
         self.group_of(stage_id)
@@ -101,12 +125,12 @@ class Workflow(Generic[In, Out]):
         """Return what a run stores, so that it can go on when the code has changed.
 
         ``{"version": "1", "fingerprint": "…", "groups": [{"stages": [{"id": "…", "queue": "…"}]}]}``, with
-        ``"fail_fast": true`` in a group, ``"when": {condition}`` and ``"waits": [names]`` in a stage and
-        ``"timeout": seconds`` where there is such.
+        ``"fail_fast": true`` in a group, ``"when": {condition}``, ``"waits": [names]`` and ``"map": {…}`` in a stage
+        and ``"timeout": seconds`` where there is such.
         """
         plan: dict[str, Any] = {"version": self.version, "fingerprint": self.fingerprint, "groups": []}
         for group in self.groups:
-            item: dict[str, Any] = {"stages": [_planned(stage) for stage in group.stages]}
+            item: dict[str, Any] = {"stages": [_planned(stage, group) for stage in group.stages]}
             if group.fail_fast:
                 item["fail_fast"] = True
             plan["groups"].append(item)
@@ -122,9 +146,9 @@ class Workflow(Generic[In, Out]):
             "groups": [[self._shape(stage) for stage in group.stages] for group in self.groups],
         }
         if changes := [
-            [group.fail_fast, [_planned(stage) for stage in group.stages]]
+            [group.fail_fast, [_planned(stage, group) for stage in group.stages]]
             for group in self.groups
-            if group.fail_fast or any(stage.when is not None or stage.waits for stage in group.stages)
+            if group.fail_fast or group.map or any(stage.when is not None or stage.waits for stage in group.stages)
         ]:
             shape["also"] = changes
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
@@ -152,7 +176,7 @@ class Workflow(Generic[In, Out]):
     def output_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the run's output: the last group's, a mapping if it has several stages."""
         last = self.groups[-1].stages
-        schemas = {stage.key: stage.signature.output.json_schema("serialization") for stage in last}
+        schemas = {stage.key: self.output_type(stage.id).json_schema("serialization") for stage in last}
         if len(last) == 1:
             return schemas[last[0].key]
         return {"type": "object", "properties": schemas, "required": list(schemas)}
@@ -204,10 +228,12 @@ class Workflow(Generic[In, Out]):
         return merged
 
 
-def _planned(stage: AnyStage) -> dict[str, Any]:
+def _planned(stage: AnyStage, group: Group) -> dict[str, Any]:
     item: dict[str, Any] = {"id": stage.id, "queue": stage.queue}
     if stage.when is not None:
         item["when"] = stage.when.data
     if stage.waits:
         item["waits"] = [wait.name for wait in stage.waits]
+    if group.map is not None:
+        item["map"] = group.map.as_json()
     return item

@@ -30,6 +30,7 @@ from workflow_engine.redaction import redact_text
 
 from .desk import Desk
 from .held import Held
+from .patience import patiently
 from .recorder import Recorder
 from .storage import attempt_root
 
@@ -56,8 +57,9 @@ class Attempt:
 
     @property
     def reads_blobs(self) -> bool:
-        """Whether ``open`` reads from the blob store."""
-        return any(envelope and "blob" in envelope for envelope in self.held.stage.input.envelopes.values())
+        """Whether ``open`` reads from the blob store, or results of items from the database."""
+        envelopes = self.held.stage.input.envelopes.values()
+        return any(envelope and ("blob" in envelope or "items" in envelope) for envelope in envelopes)
 
     def open(self) -> StageContext[Any, Any]:
         """Load and check input and config. Raises ``InvalidInput``, ``InvalidConfig``, ``MissingStageOutput``."""
@@ -125,9 +127,13 @@ class Attempt:
         if not self.stage.takes_input:
             return None
         try:
-            return self.stage.signature.input.read(self.held.stage.input.raw(self._ports))
+            return self.stage.signature.input.read(self.raw_input())
         except ValidationError as error:
             raise InvalidInput(f"stage {self.stage.id!r}", field_errors(error)) from error
+
+    def raw_input(self) -> bytes:
+        """Load the input as JSON text; a database that is away is waited for. Raises ``MissingStageOutput``."""
+        return patiently(self._ports, self.held, lambda: self.held.stage.input.raw(self._ports))
 
     def _config(self) -> Any:
         config = self.stage.signature.config

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import math
 import mimetypes
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Never, TypeVar
 
 from workflow_engine.definitions.desk import Level
+from workflow_engine.definitions.items import ItemError, Items, Page
 from workflow_engine.definitions.results import AnnotationNote, ArtifactRef, Notes
 from workflow_engine.definitions.stages import Stage
+from workflow_engine.definitions.types import DataType
 from workflow_engine.definitions.waits import Wait
 from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, MissingStageOutput
 from workflow_engine.kernel import points
@@ -23,10 +26,12 @@ from workflow_engine.kernel.commands.annotate import check_annotation
 from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models.maps import PAGE, ItemResult, read_inputs, read_page
 from workflow_engine.models.payloads import Envelope
 from workflow_engine.redaction import redact
-from workflow_engine.statuses import DONE_STAGE, MemoKind
+from workflow_engine.statuses import DONE_STAGE, MemoKind, StageStatus
 
+from .child_runs import ChildRuns
 from .held import Held
 from .memory import Memory, check_step, result_as_json
 from .patience import patiently
@@ -59,6 +64,10 @@ class Desk:
     def _waiting(self) -> Waiting:
         return Waiting(self._ports, self._held.stage, self._memory)
 
+    @cached_property
+    def _children(self) -> ChildRuns:
+        return ChildRuns(self._ports, self._held, self._memory)
+
     def recall_all(self) -> None:
         self._waiting.recall()
 
@@ -71,6 +80,18 @@ class Desk:
     def wait_for(self, wait: Wait[Any]) -> Any:
         self._held.check()
         return self._waiting.wait_for(wait)
+
+    def run_child(
+        self,
+        workflow: Any,
+        input: Any,
+        name: str | None,
+        config: Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> Any:
+        self._held.check()
+        self._body_of("run_child")
+        return self._children.run(workflow, input, name=name, config=config, metadata=metadata)
 
     def sleep(self, name: str, until: timedelta | datetime) -> None:
         self._held.check()
@@ -142,15 +163,51 @@ class Desk:
         return self._outputs[stage_id]
 
     def _load_output(self, stage_id: str) -> Any:
+        workflow = self._ports.registry.get_workflow(self._held.stage.workflow_id)
+        envelope = self._envelope_of(stage_id)
+        source = workflow.output_type(stage_id)
+        return source.read(Envelope(envelope).raw(self._ports.blobs, using=self._ports.using))
+
+    def _envelope_of(self, stage_id: str) -> dict[str, Any]:
+        """Return the envelope of an earlier stage's output. Raises ``MissingStageOutput`` naming those there are."""
         stage = self._held.stage
-        workflow = self._ports.registry.get_workflow(stage.workflow_id)
-        rows = StageRun.objects.using(self._ports.using).current().filter(run=stage.run_id, status__in=DONE_STAGE)
-        row = rows.filter(stage=stage_id, group_number__lt=stage.group_number).only("output").first()
+        rows = StageRun.objects.using(self._ports.using).current().stages().filter(run=stage.run_id)
+        rows = rows.filter(status__in=DONE_STAGE, group_number__lt=stage.group_number)
+        row = rows.filter(stage=stage_id).only("output").first()
         if row is None or row.output is None:
-            available = rows.filter(group_number__lt=stage.group_number).in_order()
-            raise MissingStageOutput(stage_id, list(available.values_list("stage", flat=True)))
-        source: Stage[Any, Any, Any] = workflow.get_stage(stage_id)
-        return source.signature.output.read(Envelope(row.output).raw(self._ports.blobs))
+            raise MissingStageOutput(stage_id, list(rows.in_order().values_list("stage", flat=True)))
+        found: dict[str, Any] = row.output
+        return found
+
+    def items_of(self, stage_id: str) -> Items[Any]:
+        self._held.check()
+        reference = self._ask(lambda: Envelope(self._envelope_of(stage_id)).items)
+        if reference is None:
+            raise InvalidDefinition(f"Stage {stage_id!r} was not mapped: read its output with ctx.require().")
+        workflow = self._ports.registry.get_workflow(self._held.stage.workflow_id)
+        signature = workflow.get_stage(stage_id).signature
+        return Items(
+            reference["count"],
+            reference["failed"],
+            reference["on_item_error"],
+            lambda: self._item_pages(reference, signature.output),
+            lambda indexes: self._item_inputs(reference, signature.input, indexes),
+        )
+
+    def _item_inputs(self, reference: Mapping[str, Any], kind: DataType, indexes: Sequence[int]) -> dict[int, Any]:
+        envelopes = self._ask(partial(read_inputs, reference, self._ports.using, indexes))
+        raw = {index: Envelope(envelope).raw(self._ports.blobs) for index, envelope in envelopes.items()}
+        # A stage that takes no input gets none, and its items are JSON.
+        return {index: json.loads(one) if kind.type is None else kind.read(one) for index, one in raw.items()}
+
+    def _item_pages(self, reference: Mapping[str, Any], kind: DataType) -> Iterator[Page[Any]]:
+        for start in range(0, reference["count"], PAGE):
+            page = self._ask(partial(read_page, reference, self._ports.using, start))
+            yield [(one.index, partial(self._read_item, one, kind), _item_error(one)) for one in page]
+
+    def _read_item(self, one: ItemResult, kind: DataType) -> Any:
+        self._held.check()
+        return kind.read(Envelope(one.output).raw(self._ports.blobs))
 
     def recall(self, name: str) -> tuple[Any] | None:
         self._held.check()
@@ -166,6 +223,7 @@ class Desk:
 
     def remember(self, name: str, value: Any, returns: Any) -> Any:
         written = result_as_json(name, value, returns)
+        points.hit(points.EXEC_MID)
         return self._memory.value(self._memory.keep(MemoKind.ONCE, name, written))
 
     def on_complete(self, function: Callable[[], Any]) -> None:
@@ -211,6 +269,10 @@ class Desk:
         if not self._ask(rows.exists):
             self._held.lost.set()
             self._held.check()
+
+
+def _item_error(one: ItemResult) -> ItemError | None:
+    return None if one.status == StageStatus.COMPLETED else ItemError.model_validate(one.as_error())
 
 
 def check_effect(where: str, function: Any) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from workflow_engine.definitions.results import RunCancelledError
 from workflow_engine.kernel.started import StartedStage
+
+# A run whose stages have followed each other for longer than this is not short.
+SHORT_SECONDS = 0.1
 
 
 class Lease:
@@ -60,6 +64,11 @@ class Held:
     # It runs on the event loop and so takes none of the slots.
     on_loop: bool = False
 
+    @property
+    def is_item(self) -> bool:
+        """It is one of a map's items, and takes a slot."""
+        return self.stage.item_index is not None and not self.on_loop
+
     def enter(self) -> bool:
         """Begin with the body; False: the attempt was given away while it waited for a thread."""
         with _entering:
@@ -99,6 +108,9 @@ class HeldStages:
     def __init__(self) -> None:
         self._held: dict[tuple[uuid.UUID, int], Held] = {}
         self._in_slots = 0
+        self._items = 0
+        # When the last one came that is no item of a map.
+        self._other_at = -math.inf
         self._changed = threading.Condition()
 
     def add(self, held: Held) -> None:
@@ -113,7 +125,10 @@ class HeldStages:
             gone = [one for held in ended if (one := self._held.pop(_key(held), None)) is not None]
             new = [held for held in following if _key(held) not in self._held]
             self._held.update((_key(held), held) for held in new)
+            if any(not held.is_item for held in new):
+                self._other_at = time.monotonic()
             self._in_slots += sum(not held.on_loop for held in new) - sum(not held.on_loop for held in gone)
+            self._items += sum(held.is_item for held in new) - sum(held.is_item for held in gone)
             self._changed.notify_all()
         return new
 
@@ -135,14 +150,39 @@ class HeldStages:
         """How many take a slot: all but those on the event loop."""
         return self._in_slots
 
+    @property
+    def items(self) -> int:
+        """How many of those in slots are items of maps."""
+        return self._items
+
     def __len__(self) -> int:
-        with self._changed:
-            return len(self._held)
+        return len(self._held)
 
     def wait_below(self, count: int, timeout: float) -> bool:
         """Wait until fewer than ``count`` slots are taken; False if that took longer than ``timeout`` seconds."""
+        return self.wait_for(lambda: self._in_slots < count, timeout)
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a condition on what is held is true; False if that took longer than ``timeout`` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._in_slots < count, timeout=timeout)
+            return self._changed.wait_for(condition, timeout=timeout)
+
+    @property
+    def others_since(self) -> float:
+        """For how many seconds nothing has come but items of maps."""
+        return time.monotonic() - self._other_at
+
+    def wait_for_short_runs(self, timeout: float) -> None:
+        """Wait until nothing is held that has begun just now and is no item of a map; at most ``timeout`` seconds."""
+
+        def none_left() -> bool:
+            if len(self._held) == self._items:
+                return True
+            since = time.monotonic() - SHORT_SECONDS
+            return not any(held.chain_began > since and not held.is_item for held in self._held.values())
+
+        with self._changed:
+            self._changed.wait_for(none_left, timeout=timeout)
 
     def wait_empty(self, timeout: float) -> bool:
         """Wait until nothing is held; False if that took longer than ``timeout`` seconds."""

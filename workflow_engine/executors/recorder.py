@@ -70,10 +70,12 @@ class Recorder:
             if not lines and not progress:
                 return
             try:
-                self._write(lines)
+                wrote = self._write(lines)
                 lines = []
-                self._show(progress)
-                self._failing = False
+                wrote += self._show(progress)
+                if wrote:
+                    # What had nothing to write has not seen the database.
+                    self._failing = False
             except Error as error:
                 self._put_back(lines, progress)
                 if not self._failing:
@@ -83,21 +85,24 @@ class Recorder:
         finally:
             self._writing.release()
 
-    def _write(self, lines: list[tuple[Held, WorkflowLog]]) -> None:
+    def _write(self, lines: list[tuple[Held, WorkflowLog]]) -> int:
         # Copies: a key that the database gave to a try that failed must not be written again.
         rows = [copy(line) for held, line in lines if not held.lost.is_set()]
         WorkflowLog.objects.using(self._ports.using).bulk_create(rows, 500)
+        return len(rows)
 
-    def _show(self, progress: list[tuple[Held, dict[str, Any]]]) -> None:
-        rows = StageRun.objects.using(self._ports.using)
+    def _show(self, progress: list[tuple[Held, dict[str, Any]]]) -> int:
+        rows, asked = StageRun.objects.using(self._ports.using), 0
         for held, value in progress:
             if held.lost.is_set():
                 continue
             shown = rows.show_progress(held.stage.stage_run_id, held.stage.token, value)
+            asked += 1
             if shown is None:
                 self._put_back([], [(held, value)])
             elif not shown:
                 held.lost.set()
+        return asked
 
     def _put_back(self, lines: list[Any], progress: list[tuple[Held, dict[str, Any]]]) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from workflow_engine.kernel import points
 from workflow_engine.kernel.ports import Ports
 
 from .attempts import Attempt, describe, failure
+from .expanding import expand
 from .held import Held
 from .recorder import Recorder
 from .tidying import BlockingCalls, lending
@@ -31,6 +32,8 @@ class ThreadExecutor:
         """Load the input, run the body, check and store the output; no transaction is open meanwhile."""
         attempt = Attempt(self._ports, held, self._recorder)
         try:
+            if held.stage.expands:
+                return expand(self._ports, attempt)
             context = attempt.open()
             if attempt.stage.is_async and held.stage.attempt > 1:
                 # Here, and not in the thread of some blocking call, which may not see the caller's transaction.

@@ -11,6 +11,7 @@ from workflow_engine.definitions.results import (
     AnnotationNote,
     ArtifactRef,
     CheckResult,
+    ChildRequest,
     Completed,
     Failed,
     Notes,
@@ -52,6 +53,8 @@ def result_as_json(result: Result) -> JsonObject:
         return {"output": result.output, "notes": notes}
     if isinstance(result, Suspended):
         return {"suspension": _suspension_as_json(result.suspension), "notes": notes}
+    if not isinstance(result, Failed):
+        raise TypeError(f"{type(result).__name__} is made in the worker's own process")
     retry_in = None if result.retry_in is None else result.retry_in.total_seconds()
     return {"error": asdict(result.error), "retry_in": retry_in, "notes": notes}
 
@@ -107,10 +110,13 @@ def _suspension_as_json(suspension: Suspension) -> JsonObject:
     data = asdict(suspension)
     for name in _SPANS:
         data[name] = None if data[name] is None else data[name].total_seconds()
-    return {**data, "wake_at": None if suspension.wake_at is None else suspension.wake_at.isoformat()}
+    child = None if data["child"] is None else {**data["child"], "run_id": str(data["child"]["run_id"])}
+    wake_at = None if suspension.wake_at is None else suspension.wake_at.isoformat()
+    return {**data, "wake_at": wake_at, "child": child}
 
 
 def _suspension_from_json(data: JsonObject) -> Suspension:
     spans = {name: None if data[name] is None else timedelta(seconds=data[name]) for name in _SPANS}
     wake_at = None if data["wake_at"] is None else datetime.fromisoformat(data["wake_at"])
-    return Suspension(**{**data, **spans, "wake_at": wake_at})
+    child = data["child"] and ChildRequest(**{**data["child"], "run_id": uuid.UUID(data["child"]["run_id"])})
+    return Suspension(**{**data, **spans, "wake_at": wake_at, "child": child or None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from workflow_engine.definitions import Stage, Workflow
+from workflow_engine.definitions.items import ItemMap
 
 
 def as_data(workflow: Workflow[Any, Any]) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def as_data(workflow: Workflow[Any, Any]) -> dict[str, Any]:
             {
                 "number": group.number,
                 "fail_fast": group.fail_fast,
-                "stages": [_stage(stage) for stage in group.stages],
+                "stages": [_stage(stage, group.map) for stage in group.stages],
             }
             for group in workflow.groups
         ],
@@ -32,7 +33,7 @@ def as_data(workflow: Workflow[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _stage(stage: Stage[Any, Any, Any]) -> dict[str, Any]:
+def _stage(stage: Stage[Any, Any, Any], mapped: ItemMap | None) -> dict[str, Any]:
     retry = stage.retry
     return {
         "stage_id": stage.id,
@@ -44,6 +45,8 @@ def _stage(stage: Stage[Any, Any, Any]) -> dict[str, Any]:
         "when": None if stage.when is None else str(stage.when),
         "waits": [dict(wait.as_json()) for wait in stage.waits],
         "has_check": stage.check is not None,
+        # The stage runs once per item; null: it does not.
+        "map": None if mapped is None else _map(mapped),
         "retry": {
             "max_attempts": retry.max_attempts,
             "initial": retry.initial.total_seconds(),
@@ -51,4 +54,12 @@ def _stage(stage: Stage[Any, Any, Any]) -> dict[str, Any]:
             "maximum": retry.maximum.total_seconds(),
             "jitter": retry.jitter,
         },
+    }
+
+
+def _map(mapped: ItemMap) -> dict[str, Any]:
+    return {
+        "max_parallel": mapped.max_parallel,
+        "on_item_error": mapped.on_item_error,
+        "min_success": mapped.min_success,
     }

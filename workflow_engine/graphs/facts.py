@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from workflow_engine.definitions import Retry, Stage, Wait
+from workflow_engine.definitions.items import ItemMap
 from workflow_engine.definitions.stages import DEFAULT_QUEUE
 
 from .durations import spell
@@ -14,9 +15,10 @@ from .words import one_line
 SHOWN_WAITS = 2
 
 
-def facts_of(stage: Stage[Any, Any, Any]) -> list[str]:
-    """Return retry and timeout, then queue, dependencies, condition and waits if there is something to say of them."""
-    facts = [_retry(stage.retry), f"timeout {spell(stage.timeout)}" if stage.timeout else "no timeout"]
+def facts_of(stage: Stage[Any, Any, Any], mapped: ItemMap | None = None) -> list[str]:
+    """Return its map, retry and timeout, then queue, dependencies, condition and waits, as far as there are any."""
+    facts = [] if mapped is None else _map(mapped)
+    facts += [_retry(stage.retry), f"timeout {spell(stage.timeout)}" if stage.timeout else "no timeout"]
     if stage.queue != DEFAULT_QUEUE:
         facts.append(f"queue {one_line(stage.queue)}")
     if stage.dependencies:
@@ -26,6 +28,21 @@ def facts_of(stage: Stage[Any, Any, Any]) -> list[str]:
     facts += [f"waits for {_answer(wait)}" for wait in stage.waits]
     if stage.check is not None:
         facts.append("waits until a check finds it complete")
+    return facts
+
+
+def _map(mapped: ItemMap) -> list[str]:
+    many = "× items" if mapped.max_parallel is None else f"× items, {mapped.max_parallel:,} at a time"
+    failed = {
+        "fail": "a failed item fails it",
+        "collect": "failed items are collected",
+        "skip": "failed items are skipped",
+    }
+    facts = [many, failed[mapped.on_item_error]]
+    if isinstance(mapped.min_success, float):
+        facts.append(f"{mapped.min_success * 100:g}% must succeed")
+    elif mapped.min_success is not None:
+        facts.append(f"{mapped.min_success:,} must succeed")
     return facts
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow_engine.definitions import Group, Stage, Workflow
+from workflow_engine.definitions.items import ItemMap
 
 from .facts import facts_of
 from .words import cut, one_line, width_of
@@ -20,9 +21,10 @@ TITLE_LETTER, NAME_LETTER, ID_LETTER, FACT_LETTER = 12.0, 9.4, 7.5, 7.2
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A stage; ``lines`` are its name, its id and its facts."""
+    """A stage, ``mapped`` over items or not; ``lines`` are its name, its id and its facts."""
 
     stage: Stage[Any, Any, Any]
+    mapped: ItemMap | None
     lines: tuple[str, ...]
     x: float
     y: float
@@ -66,7 +68,7 @@ def lay_out(workflow: Workflow[Any, Any]) -> Layout:
     """Return the places of everything in the drawing."""
     head = _head(workflow)
     top = MARGIN + HEAD_LINE * len(head) + GROUP_LINE + BOX_PADDING
-    tallest = max(_column_height([_lines(stage) for stage in group.stages]) for group in workflow.groups)
+    tallest = max(_column_height([_lines(stage, group.map) for stage in group.stages]) for group in workflow.groups)
     columns: list[Column] = []
     for group in workflow.groups:
         x = columns[-1].right + COLUMN_GAP if columns else MARGIN
@@ -85,18 +87,18 @@ def _head(workflow: Workflow[Any, Any]) -> tuple[str, ...]:
 
 def _column(group: Group, x: float, top: float, tallest: float) -> Column:
     """Place a group in the middle of the height of the tallest one."""
-    texts = [_lines(stage) for stage in group.stages]
+    texts = [_lines(stage, group.map) for stage in group.stages]
     width = max(_box_width(lines) for lines in texts)
     y = top + (tallest - _column_height(texts)) / 2
     heading, boxes = y - BOX_PADDING, []
     for stage, lines in zip(group.stages, texts, strict=True):
-        boxes.append(Box(stage, lines, x, y, width, _box_height(lines)))
+        boxes.append(Box(stage, group.map, lines, x, y, width, _box_height(lines)))
         y += _box_height(lines) + ROW_GAP
     return Column(group.number, x, heading, tuple(boxes))
 
 
-def _lines(stage: Stage[Any, Any, Any]) -> tuple[str, ...]:
-    return tuple(cut(line, LONGEST) for line in (one_line(stage.name), stage.id, *facts_of(stage)))
+def _lines(stage: Stage[Any, Any, Any], mapped: ItemMap | None) -> tuple[str, ...]:
+    return tuple(cut(line, LONGEST) for line in (one_line(stage.name), stage.id, *facts_of(stage, mapped)))
 
 
 def _box_height(lines: tuple[str, ...]) -> float:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from workflow_engine.definitions import Group, Stage, Workflow
+from workflow_engine.definitions.items import ItemMap
 
 from .facts import facts_of
 from .words import one_line
@@ -25,16 +26,18 @@ def as_mermaid(workflow: Workflow[Any, Any]) -> str:
 
 
 def _group(workflow: Workflow[Any, Any], group: Group) -> list[str]:
-    stages = [_stage(workflow, stage) for stage in group.stages]
+    stages = [_stage(workflow, stage, group.map) for stage in group.stages]
     if len(stages) == 1:
         return [f"    {stages[0]}"]
     head = [f'    subgraph {_end(workflow, group)}["Group {group.number}"]', "        direction LR"]
     return [*head, *(f"        {line}" for line in stages), "    end"]
 
 
-def _stage(workflow: Workflow[Any, Any], stage: Stage[Any, Any, Any]) -> str:
-    label = "<br/>".join(_escape(line) for line in (stage.name, stage.id, *facts_of(stage)))
-    return f'{_node(workflow, stage)}["{label}"]'
+def _stage(workflow: Workflow[Any, Any], stage: Stage[Any, Any, Any], mapped: ItemMap | None) -> str:
+    label = "<br/>".join(_escape(line) for line in (stage.name, stage.id, *facts_of(stage, mapped)))
+    # One that is mapped has double edges.
+    left, right = ("[", "]") if mapped is None else ("[[", "]]")
+    return f'{_node(workflow, stage)}{left}"{label}"{right}'
 
 
 def _end(workflow: Workflow[Any, Any], group: Group) -> str:

@@ -27,6 +27,7 @@ _STYLE = """
 .wfe-graph .wfe-tip { fill: var(--line); }
 """.strip()
 _TIP = 8
+_SHEET = 4
 
 
 def as_svg(workflow: Workflow[Any, Any]) -> str:
@@ -85,14 +86,22 @@ def _column(column: Column) -> list[str]:
 
 def _box(box: Box) -> list[str]:
     """Draw a stage; what had to be cut stands in full in its tooltip."""
-    tip = "\n".join([one_line(box.stage.name), box.stage.id, *facts_of(box.stage), box.stage.description]).strip()
+    tip = "\n".join(
+        [one_line(box.stage.name), box.stage.id, *facts_of(box.stage, box.mapped), box.stage.description]
+    ).strip()
     kinds = ("wfe-name", "wfe-id", *["wfe-text"] * (len(box.lines) - 2))
     texts = [
         _text(box.x + BOX_PADDING, box.y + BOX_PADDING + BOX_LINE * number + 14, kind, line)
         for number, (line, kind) in enumerate(zip(box.lines, kinds, strict=True))
     ]
-    rectangle = f'x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{box.height:g}" rx="6"'
-    return ["<g>", f"<title>{_escape(tip)}</title>", f'<rect class="wfe-box" {rectangle}/>', *texts, "</g>"]
+    # One that is mapped lies on top of others like it.
+    sheets = [_rectangle(box, away) for away in ((2 * _SHEET, _SHEET, 0) if box.mapped else (0,))]
+    return ["<g>", f"<title>{_escape(tip)}</title>", *sheets, *texts, "</g>"]
+
+
+def _rectangle(box: Box, away: float) -> str:
+    place = f'x="{box.x + away:g}" y="{box.y + away:g}" width="{box.width:g}" height="{box.height:g}"'
+    return f'<rect class="wfe-box" {place} rx="6"/>'
 
 
 def _text(x: float, y: float, kind: str, content: str) -> str:

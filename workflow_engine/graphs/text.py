@@ -18,6 +18,7 @@ def as_text(workflow: Workflow[Any, Any]) -> str:
         1 ─── extract-text       Extract text       3 attempts (waits 2 s, 4 s) · timeout 10 min
         2 ─┬─ detect-language    Detect language    no retry · no timeout
            └─ find-key-phrases   Find key phrases   no retry · no timeout
+        3 ─×─ translate-page     Translate page     × items, 20 at a time · failed items are collected · no retry · …
     """
     head = f"{workflow.id}: {one_line(workflow.name)}, version {one_line(workflow.version)}"
     lines = [head, *([one_line(workflow.description)] if workflow.description else []), ""]
@@ -27,8 +28,8 @@ def as_text(workflow: Workflow[Any, Any]) -> str:
     for group in workflow.groups:
         for position, stage in enumerate(group.stages):
             number = str(group.number) if position == 0 else ""
-            bracket = _bracket(position, len(group.stages))
-            facts = " · ".join(facts_of(stage))
+            bracket = "─×─" if group.map else _bracket(position, len(group.stages))
+            facts = " · ".join(facts_of(stage, group.map))
             name = pad(one_line(stage.name), names)
             lines.append(f"{number:>{digits}} {bracket} {stage.id:<{ids}}  {name}  {facts}")
     return "\n".join(lines)

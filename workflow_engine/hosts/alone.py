@@ -88,7 +88,7 @@ class AloneFinisher:
                 finished = Finished(held.stage.stage_run_id, "ghost")
             if finished is None:
                 return False
-            if finished.kind == "suspended":
+            if finished.kind == "suspended" or finished.tells:
                 self._supply.stage_suspended()
             followings = [self._bodies.make(started, held) for started in finished.next]
         self._bodies.launch(self._bodies.settle([held], followings))
@@ -99,8 +99,7 @@ class AloneFinisher:
     def _store(self, ended: Ended) -> Finished | None:
         """Store the result; None: its run is held, or the database is away."""
         outcome, stage = ended.outcome(), ended.held.stage
-        on_loop = ended.held.on_loop
-        starter = self._supply.continue_with(int(not on_loop), int(on_loop)) if outcome.may_go_on else None
+        starter = self._supply.continue_with([ended.held]) if outcome.may_go_on else None
         command = FinishStages(outcomes=(outcome,), starter=starter, again=True, wait=False)
         try:
             finished = self._kernel.dispatch(command, causation_id=ended.causation_id).finished

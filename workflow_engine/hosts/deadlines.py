@@ -13,6 +13,7 @@ from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import ExpireRuns
 from workflow_engine.kernel.started import StartedStage
 from workflow_engine.models import WorkflowRun
+from workflow_engine.models.base import constant
 from workflow_engine.statuses import RunStatus
 
 from .loops import Loop
@@ -63,6 +64,6 @@ class Deadlines:
         if not hasattr(now, "resolve_expression"):
             now = Value(now)
         runs = WorkflowRun.objects.using(self._kernel.ports.using)
-        bounded = runs.filter(status=RunStatus.RUNNING, deadline_at__isnull=False).order_by("deadline_at")
+        bounded = runs.filter(status=constant(RunStatus.RUNNING), deadline_at__isnull=False).order_by("deadline_at")
         found = bounded.values_list("deadline_at", ExpressionWrapper(now, DateTimeField())).first()
         return None if found is None else (found[0] - found[1]).total_seconds()

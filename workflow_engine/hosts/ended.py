@@ -17,6 +17,8 @@ from workflow_engine.kernel.started import StartedStage
 
 # A thread goes on with the same run for this long; then waiting work of higher rank has its turn.
 CHAIN_STAGES, CHAIN_SECONDS = 100, 2.0
+# With the items of a map, which may be thousands, for this long only.
+CHAIN_SECONDS_OF_ITEMS = 0.5
 
 
 @dataclass(eq=False, slots=True)
@@ -35,7 +37,8 @@ class Ended:
 
     def outcome(self) -> Outcome:
         held = self.held
-        goes_on = held.chain < CHAIN_STAGES and time.monotonic() - held.chain_began < CHAIN_SECONDS
+        longest = CHAIN_SECONDS if held.stage.item_index is None else CHAIN_SECONDS_OF_ITEMS
+        goes_on = held.chain < CHAIN_STAGES and time.monotonic() - held.chain_began < longest
         return Outcome(held.stage, self.result, self.elapsed, may_go_on=goes_on)
 
 
@@ -56,8 +59,8 @@ class Bodies(Protocol):
 class Supply(Protocol):
     """Whoever decides what this process takes: the ``Worker``."""
 
-    def continue_with(self, slots: int, tasks: int) -> Starter | None:
-        """Return with what the places of so many that end may go on; None: with nothing."""
+    def continue_with(self, ended: Sequence[Held]) -> Starter | None:
+        """Return with what the places of those that end may go on; None: with nothing."""
         ...
 
     def refill(self) -> int:

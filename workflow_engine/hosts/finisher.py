@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -25,8 +26,18 @@ MOST_TOGETHER = 100
 LINGER_SECONDS = 0.0015
 # Where waiting gained nothing, it is tried again only every so many times.
 LINGER_AGAIN = 16
+# How long whoever finishes items of maps waits for short runs at most.
+GIVE_WAY_SECONDS = 0.02
+# Other runs were here lately: then items take breaks, so long in proportion to the work between.
+OTHERS_SECONDS, LEFT_SHARE = 1.0, 1.5
 # Whose run is held by somebody is tried again with the next ones, and after that alone.
 MOST_MISSED, MISSED_SECONDS = 5, 0.0005
+# Items of a map find their run held by whoever finishes its other items: alone they would only be more of them.
+MOST_MISSED_BY_ITEMS = 100
+
+
+def _most_missed(ended: Ended) -> int:
+    return MOST_MISSED if ended.held.stage.item_index is None else MOST_MISSED_BY_ITEMS
 
 
 class Finisher:
@@ -35,6 +46,8 @@ class Finisher:
     The first thread whose body has ended leads: it finishes what is queued, again and again until nothing is; the
     others only queue their result and are free. So the more ends at once, the more shares a transaction, and a single
     run never waits.
+
+    A worker has two: items of maps share large transactions of a few runs, for which short runs must not wait.
     """
 
     def __init__(
@@ -45,14 +58,17 @@ class Finisher:
         bodies: Bodies,
         supply: Supply,
         submit: Callable[[Callable[[], None]], None],
+        alone: AloneFinisher,
+        turn: threading.Lock,
+        *,
+        of_items: bool = False,
     ) -> None:
+        self._of_items, self.alone = of_items, alone
         self._kernel, self._held, self._recorder = kernel, held, recorder
         self._bodies, self._supply, self._submit = bodies, supply, submit
         self._ended: deque[Ended] = deque()
         self._changed = threading.Condition(threading.Lock())
-        # Taking and finishing touch the same runs: one at a time is quicker than leaving out what the other holds.
-        self.turn = threading.Lock()
-        self.alone = AloneFinisher(kernel, bodies, supply)
+        self._turn = turn
         self._leading = False
         self._in_vain, self._wanted = 0, 1
 
@@ -93,6 +109,7 @@ class Finisher:
         mine: Held | None = None
         try:
             while True:
+                self._give_way()
                 self._linger()
                 with self._changed:
                     batch = [self._ended.popleft() for _ in range(min(len(self._ended), MOST_TOGETHER))]
@@ -101,9 +118,11 @@ class Finisher:
                         return mine
                 if mine is not None:
                     self._bodies.launch([mine])
+                began = time.monotonic()
                 followings, mine = self._finish_or_pass_on(batch), None
                 # What is free now is taken at once, so that what starts together also ends together.
                 taken = self._supply.refill() if len(followings) < len(batch) else 0
+                self._leave_time(time.monotonic() - began)
                 if len(followings) == 1 and not taken and not followings[0].on_loop:
                     mine = followings.pop()
                 self._bodies.launch(followings)
@@ -115,6 +134,16 @@ class Finisher:
                 self._leading = False
             raise
 
+    def _give_way(self) -> None:
+        """Let short runs in this process go first, for a moment: a wide map has thousands of items left anyway."""
+        if self._of_items and self._ended:
+            self._held.wait_for_short_runs(GIVE_WAY_SECONDS)
+
+    def _leave_time(self, spent: float) -> None:
+        """Leave a part of the machine to other runs, while there are others."""
+        if self._of_items and self._held.others_since < OTHERS_SECONDS:
+            self._kernel.ports.clock.pause(min(spent * LEFT_SHARE, GIVE_WAY_SECONDS))
+
     def _gather(self, launched: int) -> None:
         """Wait a moment for what was launched together to end together; what takes longer gets threads of its own."""
         with self._changed:
@@ -125,7 +154,7 @@ class Finisher:
         """Wait a moment for bodies that are about to end, as long as that brings some in."""
         with self._changed:
             queued = len(self._ended)
-            running = len(self._held) - queued
+            running = self._running() - queued
             if not queued or running <= 0:
                 return
             if self._in_vain and self._in_vain < LINGER_AGAIN:
@@ -133,6 +162,10 @@ class Finisher:
                 return
             self._wait_for(queued + running)
             self._in_vain = 0 if len(self._ended) > queued else 1
+
+    def _running(self) -> int:
+        items = self._held.items
+        return items if self._of_items else len(self._held) - items
 
     def _wait_for(self, count: int) -> None:
         # Waking for each one that ends would cost more than it brings.
@@ -172,15 +205,19 @@ class Finisher:
         finished = {item.stage_run_id: item for item in tried or ()}
         followings: list[Held] = []
         settled: list[Held] = []
+        told = False
         for ended in live:
             done = finished.get(ended.held.stage.stage_run_id)
             if done is not None:
                 settled.append(ended.held)
                 followings += [self._bodies.make(started, ended.held) for started in done.next]
-            elif tried is not None and ended.missed < MOST_MISSED and can_join(ended.outcome()):
+                told = told or done.tells or done.kind == "suspended"
+            elif tried is not None and ended.missed < _most_missed(ended) and can_join(ended.outcome()):
                 self._again(ended)
             else:
                 self.alone.add(ended)
+        if told:
+            self._supply.stage_suspended()
         if not settled:
             # Whoever holds these runs is most likely another step of this engine, which is short.
             self._kernel.ports.clock.pause(MISSED_SECONDS)
@@ -199,10 +236,10 @@ class Finisher:
             ended.causation_id = causation_id
         outcomes = tuple(outcome for outcome in (ended.outcome() for ended in live) if can_join(outcome))
         joining = {outcome.stage.stage_run_id for outcome in outcomes}
-        places = [ended.held.on_loop for ended in live if ended.held.stage.stage_run_id in joining]
+        places = [ended.held for ended in live if ended.held.stage.stage_run_id in joining]
         try:
-            with self.turn:
-                starter = self._supply.continue_with(places.count(False), places.count(True))
+            with self._turn:
+                starter = self._supply.continue_with(places)
                 command = FinishStages(outcomes=outcomes, starter=starter, together=True)
                 return self._kernel.dispatch(command, causation_id=causation_id).finished
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
+from dataclasses import replace
 
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.errors import StageNotFound, WorkflowNotFound
@@ -14,7 +15,9 @@ from workflow_engine.executors.threads import ThreadExecutor
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.advance import Starter
 from workflow_engine.kernel.commands import (
+    CarryOutBulk,
     ClaimPendingRuns,
+    DeliverNotices,
     Finished,
     FinishStages,
     Outcome,
@@ -49,6 +52,9 @@ class InlineHost:
         """Run what is due (of one run) until nothing is; return how many attempts and checks were made."""
         count = 0
         while True:
+            # First: what is to be cancelled need not run before.
+            while delivered := self.kernel.dispatch(DeliverNotices(run_id=run_id)).delivered:
+                count += delivered
             while started := self.take(run_id):
                 for stage in started:
                     following: tuple[StartedStage, ...] = (stage,)
@@ -61,16 +67,17 @@ class InlineHost:
             count += checked
 
     def look_after_suspended(self, run_id: uuid.UUID | None = None) -> int:
-        """End timers and overdue waits, and make the checks that are due; return how many there were."""
+        """Deliver notices, end timers and overdue waits, make the checks that are due; return how many there were."""
+        told = self.kernel.dispatch(DeliverNotices(run_id=run_id))
         woken = self.kernel.dispatch(WakeSuspendedStages(run_id=run_id))
         polled = self.kernel.dispatch(PollSuspendedStages(worker_id=self.worker_id, run_id=run_id))
         for check in polled.claimed:
             self._lane.run(check)
-        return len(woken.resumed) + len(woken.failed) + len(polled.claimed)
+        return told.delivered + len(woken.resumed) + len(woken.failed) + len(polled.claimed)
 
     def take(self, run_id: uuid.UUID | None = None) -> list[StartedStage]:
         """Start one due stage; an empty list if there is none."""
-        starter = self._starter()
+        starter = replace(self._starter(), items=None)
         stages = self.kernel.dispatch(StartStages(starter=starter, idle=True, run_id=run_id)).started
         if not stages:
             stages = self.kernel.dispatch(ClaimPendingRuns(max_claims=1, run_id=run_id, starter=starter)).started
@@ -90,6 +97,8 @@ class InlineHost:
         return finished or self._finish(ended)
 
     def _is_atomic(self, started: StartedStage) -> bool:
+        if started.expands:
+            return False
         try:
             return self.kernel.ports.registry.get_workflow(started.workflow_id).get_stage(started.stage_id).atomic
         except (WorkflowNotFound, StageNotFound):
@@ -110,7 +119,8 @@ class InlineHost:
         return finished[0]
 
     def _starter(self) -> Starter:
-        return Starter(worker_id=self.worker_id, slots=1, alone=True)
+        # Items of maps are taken one after the other, so that they come in their order.
+        return Starter(worker_id=self.worker_id, slots=1, alone=True, items=0)
 
 
 _driving = threading.local()
@@ -122,6 +132,9 @@ def drive_due() -> None:
         return
     _driving.now = True
     try:
-        InlineHost(get_kernel()).drain()
+        host = InlineHost(get_kernel())
+        host.drain()
+        while host.kernel.dispatch(CarryOutBulk()).done:
+            host.drain()
     finally:
         _driving.now = False

@@ -34,6 +34,11 @@ class Loop:
         """Let the next turn begin now."""
         self._wake.set()
 
+    @property
+    def is_woken(self) -> bool:
+        """Whether the next turn begins without a rest."""
+        return self._wake.is_set()
+
     def stop(self, timeout: float = 5) -> None:
         self._stop.set()
         self._wake.set()
@@ -67,5 +72,8 @@ class Loop:
             if self.failures:
                 logger.info("loop works again loop=%s after=%s", self.name, self.failures)
             self.failures = 0
-        tidy_connections()
+        try:
+            tidy_connections()
+        except Exception:
+            logger.exception("database connections cannot be tidied loop=%s", self.name)
         return asked

@@ -52,6 +52,8 @@ class OwnFinisher:
             return None
         if finished.kind == "ghost":
             logger.info("result dropped run=%s stage=%s", held.stage.run_id, held.stage.stage_id)
+        if finished.tells:
+            self._supply.stage_suspended()
         followings = self._bodies.settle([held], [self._bodies.make(started, held) for started in finished.next])
         # A thread that was given up is replaced: it goes on with nothing.
         if len(followings) == 1 and not followings[0].on_loop and not held.timed_out:
@@ -61,7 +63,7 @@ class OwnFinisher:
         return None
 
     def _starter(self, held: Held) -> Starter | None:
-        return self._supply.continue_with(int(not held.on_loop), int(held.on_loop))
+        return self._supply.continue_with([held])
 
     def _flush(self) -> None:
         try:

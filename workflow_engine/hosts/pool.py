@@ -21,8 +21,13 @@ class ThreadPool:
     """``size`` daemon threads, each with its own database connections. Daemons, so that a hung body cannot keep a
     drained process alive."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, items: int | None = None) -> None:
+        """``items``: so many threads at most run items of maps at the same time; None: any number."""
         self._tasks: deque[Task | None] = deque()
+        # Items of maps, which have their turn when nothing else waits.
+        self._items: deque[Task] = deque()
+        self._most_items = size if items is None else items
+        self._running_items: set[threading.Thread] = set()
         self._changed = threading.Condition(threading.Lock())
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
@@ -30,29 +35,29 @@ class ThreadPool:
         for _ in range(size):
             self._spawn()
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: Task, *, item: bool = False) -> None:
         with self._changed:
-            self._tasks.append(task)
+            (self._items if item else self._tasks).append(task)
             self._changed.notify()
 
-    def submit_quick(self, tasks: Sequence[Task]) -> None:
+    def submit_quick(self, tasks: Sequence[Task], *, items: bool = False) -> None:
         """Wake one thread for all: for tasks so short that waking a thread for each costs more than they do.
 
         The caller must say ``spread`` a moment later, in case they are not.
         """
         with self._changed:
-            self._tasks.extend(tasks)
+            (self._items if items else self._tasks).extend(tasks)
             self._changed.notify()
 
     def spread(self) -> None:
         """Let every task that still waits have a thread of its own."""
         with self._changed:
-            self._changed.notify(len(self._tasks))
+            self._changed.notify(self.waiting)
 
     @property
     def waiting(self) -> int:
         """How many tasks have not begun."""
-        return len(self._tasks)
+        return len(self._tasks) + len(self._items)
 
     def give_up(self, thread: threading.Thread) -> None:
         """Count ``thread`` as a zombie and let another take its place; it ends when its body does."""
@@ -60,6 +65,8 @@ class ThreadPool:
             if thread not in self._threads or thread in self._given_up:
                 return
             self._given_up.add(thread)
+        with self._changed:
+            self._running_items.discard(thread)
         self._spawn()
 
     @property
@@ -84,16 +91,20 @@ class ThreadPool:
             self._threads.add(thread)
         thread.start()
 
-    def _next(self) -> Task | None:
+    def _next(self, me: threading.Thread) -> Task | None:
         with self._changed:
-            while not self._tasks:
+            self._running_items.discard(me)
+            while not self._tasks and (not self._items or len(self._running_items) >= self._most_items):
                 self._changed.wait()
-            return self._tasks.popleft()
+            if self._tasks:
+                return self._tasks.popleft()
+            self._running_items.add(me)
+            return self._items.popleft()
 
     def _run(self) -> None:
         me = threading.current_thread()
         try:
-            while (task := self._next()) is not None:
+            while (task := self._next(me)) is not None:
                 try:
                     task()
                 except Exception:
@@ -110,4 +121,7 @@ class ThreadPool:
             with self._lock:
                 self._threads.discard(me)
                 self._given_up.discard(me)
+            with self._changed:
+                self._running_items.discard(me)
+                self._changed.notify()
             connections.close_all()

@@ -21,16 +21,20 @@ from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.effects import has_effects
 from workflow_engine.kernel.started import StartedStage
 
+from .alone import AloneFinisher
 from .ended import Ended, Supply
 from .finisher import Finisher
 from .own import OwnFinisher
 from .pool import ThreadPool
+from .turns import Turns
 
 logger = logging.getLogger(__name__)
 # An event loop that has not turned for so long is blocked by a body.
 STALLED_SECONDS = 1.0
 # Bodies that take less than this go one after the other in a thread, unless one of them turns out to be longer.
 QUICK_SECONDS, NOT_QUICK_SECONDS = 0.0005, 60.0
+# Items of a map that take less than this may wait here for a thread in greater number than there are slots.
+SHORT_ITEM_SECONDS = 0.02
 
 
 class Runner:
@@ -46,11 +50,16 @@ class Runner:
         self._stalled = False
         # How long bodies in threads take, lately.
         self._typical, self._not_quick_until = QUICK_SECONDS, 0.0
+        self._typical_item = SHORT_ITEM_SECONDS
         self._threads: dict[int, threading.Thread] = {}
         self._pool: ThreadPool | None = None
         self.finished = 0
-        self.finisher = Finisher(kernel, held, recorder, bodies=self, supply=supply, submit=self._submit)
-        self._own = OwnFinisher(kernel, recorder, self, supply, self.finisher.alone)
+        alone = self._alone = AloneFinisher(kernel, self, supply)
+        self.turns = Turns()
+        given = (kernel, held, recorder, self, supply, self._submit, alone)
+        self.finisher = Finisher(*given, self.turns.others)
+        self._item_finisher = Finisher(*given, self.turns.items, of_items=True)
+        self._own = OwnFinisher(kernel, recorder, self, supply, alone)
 
     def use(self, pool: ThreadPool) -> None:
         """Run in the threads of ``pool`` from now on."""
@@ -73,22 +82,32 @@ class Runner:
 
     def launch(self, started: Sequence[Held]) -> None:
         """Run attempts on the event loop, or in threads as soon as one is free; ``spread`` must follow."""
-        tasks: list[Callable[[], None]] = []
+        tasks: dict[bool, list[Callable[[], None]]] = {False: [], True: []}
         for held in started:
             if held.on_loop:
                 self._use_loop().submit(held, self._hand_over)
             else:
-                tasks.append(lambda held=held: self.run(held))  # type: ignore[misc]
-        if self._pool is not None and len(tasks) > 1 and self.is_quick:
-            self._pool.submit_quick(tasks)
-        else:
-            for task in tasks:
-                self._submit(task)
+                tasks[held.is_item].append(lambda held=held: self.run(held))  # type: ignore[misc]
+        for are_items, alike in tasks.items():
+            if self._pool is not None and len(alike) > 1 and self.is_quick:
+                self._pool.submit_quick(alike, items=are_items)
+            else:
+                for task in alike:
+                    self._submit(task, item=are_items)
 
     @property
     def is_quick(self) -> bool:
         """Whether bodies in threads are so short that a few may wait for their turn in this process."""
         return self._typical < QUICK_SECONDS and time.monotonic() > self._not_quick_until
+
+    def _note(self, held: Held, took: float) -> None:
+        self._typical += (took - self._typical) / 8
+        if held.is_item:
+            self._typical_item += (took - self._typical_item) / 8
+
+    @property
+    def has_short_items(self) -> bool:
+        return self._typical_item < SHORT_ITEM_SECONDS and time.monotonic() > self._not_quick_until
 
     def not_quick(self) -> None:
         """Some had to wait longer than they should: take no more than there are threads for a while."""
@@ -103,7 +122,7 @@ class Runner:
 
     def stop(self) -> None:
         """Let go of what still runs outside of the pool; nothing of it is kept."""
-        self.finisher.alone.stop()
+        self._alone.stop()
         if self._loop is not None:
             self._loop.stop()
         self._processes.stop()
@@ -113,7 +132,7 @@ class Runner:
         return 0 if self._loop is None else self._loop.zombies
 
     def is_isolated(self, held: Held) -> bool:
-        return self._definition(held.stage).isolation == "process"
+        return self._definition(held.stage).isolation == "process" and not held.stage.expands
 
     def tell_lost(self, held: Held) -> None:
         """Cancel the task of an attempt that was lost; threads and processes look for themselves."""
@@ -157,13 +176,13 @@ class Runner:
     def time_out(self, held: Held) -> None:
         """Fence off an attempt whose body is over its time; whatever it still does is dropped."""
         logger.warning("stage timed out run=%s stage=%s", held.stage.run_id, held.stage.stage_id)
-        self.finisher.alone.add(Ended.now(held, timed_out(self._definition(held.stage), held)))
+        self._alone.add(Ended.now(held, timed_out(self._definition(held.stage), held)))
 
-    def _submit(self, task: Callable[[], None]) -> None:
+    def _submit(self, task: Callable[[], None], *, item: bool = False) -> None:
         if self._pool is None:
             task()
         else:
-            self._pool.submit(task)
+            self._pool.submit(task, item=item)
 
     def _run_one(self, held: Held) -> Held | None:
         if not held.enter():
@@ -175,25 +194,32 @@ class Runner:
             stage = self._definition(held.stage)
             if stage.timeout is not None:
                 held.deadline = began + stage.timeout.total_seconds()
-            if stage.atomic:
+            # Making a map's items is the engine's work, whatever is said of the stage's own bodies.
+            own_process = stage.isolation == "process" and not held.stage.expands
+            if stage.atomic and not held.stage.expands:
                 return self._own.run_atomic(held)
-            result = self._processes.run(held) if stage.isolation == "process" else self._executor.run(held)
+            result = self._processes.run(held) if own_process else self._executor.run(held)
         except BaseException:
             self._held.remove(held)
             raise
         finally:
             self._threads.pop(id(held), None)
-            self._typical += (time.monotonic() - began - self._typical) / 8
+            self._note(held, time.monotonic() - began)
         # Before the finish: in a transaction that the body left open it would never be committed.
         tidy_connections()
-        return self._own.finish(held, result) if has_effects(result) else self.finisher.finish(held, result)
+        if has_effects(result):
+            return self._own.finish(held, result)
+        return self._finisher_of(held).finish(held, result)
+
+    def _finisher_of(self, held: Held) -> Finisher:
+        return self.finisher if held.stage.item_index is None else self._item_finisher
 
     def _hand_over(self, held: Held, result: Result) -> None:
         """Let a thread of the pool finish what has ended on the event loop."""
         if has_effects(result):
             self._submit(lambda: self.run(self._own.finish(held, result)))
         else:
-            self.finisher.hand_over(held, result)
+            self._finisher_of(held).hand_over(held, result)
 
     def _definition(self, started: StartedStage) -> Stage[Any, Any, Any]:
         return self._kernel.ports.registry.get_workflow(started.workflow_id).get_stage(started.stage_id)
@@ -202,7 +228,8 @@ class Runner:
         """Return the attempt as this process holds it; ``before`` is the one in whose place it goes on."""
         stage = self._definition(started)
         deadline = None if stage.timeout is None else time.monotonic() + stage.timeout.total_seconds()
-        held = Held(started, self._lease, deadline, on_loop=stage.runs_on_loop)
+        on_loop = stage.runs_on_loop and not started.expands
+        held = Held(started, self._lease, deadline, on_loop=on_loop)
         if before is not None:
             held.chain, held.chain_began = before.chain + 1, before.chain_began
         return held

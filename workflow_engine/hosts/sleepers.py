@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import DateTimeField, Exists, ExpressionWrapper, Subquery
 
 from workflow_engine.kernel import Kernel
-from workflow_engine.kernel.commands import WakeSuspendedStages
-from workflow_engine.models import Pause, StageRun, WorkerHeartbeat
+from workflow_engine.kernel.commands import DeliverNotices, WakeSuspendedStages
+from workflow_engine.models import Pause, RunNotice, StageRun, WorkerHeartbeat
+from workflow_engine.models.runs import family
+from workflow_engine.models.scheduled_commands import first_due
 from workflow_engine.models.suspensions import SuspendedRows
 
 from .lane import CheckLane
+from .scheduler import first_in
 
 SINCE_LOOK = timedelta(seconds=1)
 # What is due but could not be done (its run is held, its code is not here) is tried again after this.
@@ -31,6 +34,7 @@ class Sleepers:
 
     Args:
         wakes: False: this process only makes checks; timers and deadlines are left to others.
+        sees_scheduled: is told in how many seconds the first that is scheduled is due, whenever this looks.
     """
 
     def __init__(
@@ -43,10 +47,12 @@ class Sleepers:
         batch: int,
         queues: Sequence[str] | None = None,
         run_id: uuid.UUID | None = None,
+        sees_scheduled: Callable[[float | None], None] | None = None,
     ) -> None:
         self._kernel, self._lane, self._worker_id = kernel, lane, worker_id
         self._wakes, self._batch, self._run_id = wakes, batch, run_id
         self._queues = None if queues is None else tuple(queues)
+        self._sees_scheduled = sees_scheduled
         self._turn = threading.Lock()
         # What was done so far, and how much of it ``is_idle`` knows.
         self._done, self._known = 0, (0, 0)
@@ -57,11 +63,16 @@ class Sleepers:
             return self._step()
 
     def _step(self) -> float:
-        waking, checkable, seconds = self._look()
+        waking, checkable, seconds, told = self._look()
         wait = LONGEST_SECONDS if seconds is None else max(SOON_SECONDS, seconds)
         if seconds is not None and seconds < 0 and (not self._lane.free if checkable else not waking):
             # What is due cannot be done here now: all threads make checks, its run is paused, its code is not here.
             wait = LEFT_SECONDS
+        if told and self._wakes:
+            delivered = self._kernel.dispatch(DeliverNotices(max=self._batch, run_id=self._run_id)).delivered
+            self._done += delivered
+            # Some may have been left, as somebody holds their run just now.
+            wait = 0.0 if delivered else min(wait, LEFT_SECONDS)
         if waking and self._wakes:
             done = self._kernel.dispatch(WakeSuspendedStages(max=self._batch, run_id=self._run_id))
             progress = len(done.resumed) + len(done.failed)
@@ -78,27 +89,33 @@ class Sleepers:
     def is_idle(self) -> bool:
         """Whether nothing is due, no check is under way, and nothing was done since the last call."""
         with self._turn:
-            waking, checkable, _ = self._look()
+            waking, checkable, _, told = self._look()
             known, self._known = self._known, (self._done, self._lane.ended)
-            busy = checkable or (waking and self._wakes) or len(self._lane.held) > 0
+            busy = checkable or ((waking or told) and self._wakes) or len(self._lane.held) > 0
         # What was done may have made stages due that the caller has not looked for yet.
         return not busy and known == self._known
 
-    def _look(self) -> tuple[bool, bool, float | None]:
-        """Return (is a timer or deadline over, is a check due, seconds until the next of all); one statement.
+    def _look(self) -> tuple[bool, bool, float | None, bool]:
+        """Return (is a timer or deadline over, is a check due, seconds until the next of all, is a run to be told
+        something); one statement.
 
         Below 0: it fell due a moment ago.
         """
         ports = self._kernel.ports
         now, rows = ports.clock.db_now(), self._rows()
-        due = rows.waking(now, ports.known_stages())
+        due = rows.waking(now, ports.known_stages()) | rows.rechecked(now)
+        # Due, or to come: a limit may let a run begin only later.
+        notices = RunNotice.objects.using(ports.using).order_by("due_at", "id")
+        if self._run_id is not None:
+            notices = notices.filter(family("run", self._run_id))
         pauses = ports.glance_at_pauses()
         checks = rows.checkable(now, self._queues, ports.takable_workflows(pauses), paused=pauses.queues)
         # A moment back: what fell due since the last look is not to be missed.
         coming = rows.suspended().filter(wake_at__gt=now - SINCE_LOOK, worker__isnull=True).order_by("wake_at")
         if ports.is_frozen:
             first = coming.filter(wake_at__gt=now).values_list("wake_at", flat=True).first()
-            return due.exists(), checks.exists(), None if first is None else (first - now).total_seconds()
+            told_at = notices.values_list("due_at", flat=True).first()
+            return due.exists(), checks.exists(), *_soonest(first, told_at, now)
         found = (
             WorkerHeartbeat.objects.using(ports.using)
             .filter(pk=self._worker_id)
@@ -108,17 +125,28 @@ class Sleepers:
                 Subquery(coming.values("wake_at")[:1]),
                 ExpressionWrapper(now, DateTimeField()),
                 Exists(Pause.objects.using(ports.using).all()),
+                Subquery(notices.values("due_at")[:1]),
+                *(Subquery(rows) for rows in (first_due(ports.using) if self._sees_scheduled else ())),
             )
             .first()
         )
         if found is None:
             # Our own row is gone (pruned, or not written yet): the next beat writes it anew.
-            return due.exists(), checks.exists(), AGAIN_SECONDS
-        waking, checkable, first, read_at, any_paused = found
+            return due.exists(), checks.exists(), AGAIN_SECONDS, notices.due(now).exists()
+        waking, checkable, first, read_at, any_paused, told_at, *scheduled = found
+        if self._sees_scheduled is not None:
+            self._sees_scheduled(first_in(scheduled, read_at))
         if not ports.confirm_pauses(pauses, any_paused):
             return self._look()
-        return waking, checkable, None if first is None else (first - read_at).total_seconds()
+        return waking, checkable, *_soonest(first, told_at, read_at)
 
     def _rows(self) -> Any:
         rows: SuspendedRows = StageRun.objects.using(self._kernel.ports.using)
-        return rows if self._run_id is None else rows.filter(run=self._run_id)
+        return rows if self._run_id is None else rows.filter(family("run", self._run_id))
+
+
+def _soonest(wake_at: datetime | None, told_at: datetime | None, now: datetime) -> tuple[float | None, bool]:
+    """Return in how many seconds the next of the two comes, and whether the second has come."""
+    told = told_at is not None and told_at <= now
+    times = [at for at in (wake_at, None if told else told_at) if at is not None]
+    return (min(times) - now).total_seconds() if times else None, told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -20,7 +19,9 @@ from workflow_engine.definitions import Workflow
 from workflow_engine.definitions.context import In, Out
 from workflow_engine.definitions.registry import get_workflow
 from workflow_engine.errors import InvalidTransition, WaitTimeout
-from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.kernel.outputs import typed_output
+from workflow_engine.models import StageMap, StageRun, WorkflowRun
+from workflow_engine.models.maps import with_maps
 from workflow_engine.running import create_run
 from workflow_engine.statuses import RunStatus
 
@@ -167,19 +168,18 @@ def look(run_id: uuid.UUID) -> RunSnapshot:
     """Return the run and its current stages as they are now."""
     using = get_kernel().ports.using
     status = WorkflowRun.objects.using(using).values_list("status", flat=True).get(pk=run_id)
-    rows = StageRun.objects.using(using).current().filter(run=run_id).in_order().defer("output", "config")
-    return RunSnapshot(run_id, status, tuple(map(_snapshot, rows)))
+    return RunSnapshot(run_id, status, _snapshots(run_id, using))
 
 
 def result_of(run: WorkflowRun) -> RunResult[Any]:
     """Return how a run ended (or stands), with its output as its type makes it."""
-    rows = list(StageRun.objects.using(run._state.db).current().filter(run=run).in_order().defer("output", "config"))
+    rows = _stages(run.pk, str(run._state.db))
     return RunResult(
         run_id=run.pk,
         status=run.status,
         output=_typed_output(run),
         error=run.error,
-        stages=tuple(map(_snapshot, rows)),
+        stages=_snapshots(run.pk, str(run._state.db), rows),
         metrics={row.stage: row.metrics for row in rows if row.metrics},
         duration=run.finished_at - run.created_at if run.finished_at else None,
         total_cost=run.total_cost,
@@ -187,12 +187,24 @@ def result_of(run: WorkflowRun) -> RunResult[Any]:
     )
 
 
-def _snapshot(row: StageRun) -> StageSnapshot:
+def _stages(run_id: uuid.UUID, using: str) -> list[StageRun]:
+    rows = StageRun.objects.using(using).current().stages().filter(run=run_id)
+    return list(rows.in_order().defer("output", "config"))
+
+
+def _snapshots(run_id: uuid.UUID, using: str, rows: list[StageRun] | None = None) -> tuple[StageSnapshot, ...]:
+    """Describe the stages, each once; of a mapped one, how far its items are."""
+    found = _stages(run_id, using) if rows is None else rows
+    counts_of = with_maps(found, using)
+    return tuple(_snapshot(row, counts_of(row)) for row in found)
+
+
+def _snapshot(row: StageRun, counts: StageMap | None) -> StageSnapshot:
     return StageSnapshot(
         stage_id=row.stage,
         status=row.status,
         attempt=row.attempt,
-        progress=row.progress,
+        progress=row.progress if counts is None else counts.as_progress(),
         error=row.error,
         duration=row.finished_at - row.started_at if row.finished_at and row.started_at else None,
     )
@@ -203,22 +215,6 @@ def _load(run_id: uuid.UUID) -> WorkflowRun:
 
 
 def _typed_output(run: WorkflowRun) -> Any:
-    """Return the output as the last stage's type makes it; a mapping for a group of several."""
     if run.status != RunStatus.COMPLETED:
         return None
-    output, workflow, number = run.get_output(), get_workflow(run.workflow), run.output_group
-    if number == 0:
-        return _read(workflow.input, output)
-    last = run.plan["groups"][number - 1]["stages"]
-    if not all(workflow.has_stage(item["id"]) for item in last):
-        return output
-    types = {item["id"]: workflow.get_stage(item["id"]).signature.output for item in last}
-    if len(last) == 1:
-        return _read(types[last[0]["id"]], output)
-    keys = {stage_id: stage_id.replace("-", "_") for stage_id in types}
-    # A stage of a group that was skipped is absent.
-    return {key: _read(types[stage_id], output[key]) for stage_id, key in keys.items() if key in output}
-
-
-def _read(kind: Any, value: Any) -> Any:
-    return None if kind.type is None else kind.adapter.validate_json(json.dumps(value))
+    return typed_output(run, get_workflow(run.workflow), get_kernel().ports)

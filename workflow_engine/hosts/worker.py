@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 
 from django.db import connections
@@ -20,13 +21,18 @@ from workflow_engine.kernel.pausing import KEPT_SECONDS
 from workflow_engine.kernel.ports import Message
 
 from .beating import Beating
+from .bulk import BulkWork
 from .deadlines import Deadlines
+from .flusher import Flusher
 from .lane import CheckLane
 from .loops import Loop
 from .options import WorkerOptions, describe_worker
 from .orchestrator import Orchestrator
 from .pool import ThreadPool
+from .pruner import Pruner
+from .room import Room
 from .runner import Runner
+from .scheduler import Scheduler
 from .sleepers import Sleepers
 from .taking import Taker
 from .watch import Watch
@@ -36,14 +42,14 @@ WATCH_SECONDS = 0.5
 POLL_SHARE = 0.93
 # Where the transport rings, a worker with nothing to do looks for itself this often.
 LONGEST_REST_SECONDS = 30.0
+# What is seen by whoever looks for work is looked for by itself only so often.
+SELDOM_SECONDS = 60.0
 SUSPENDED_SECONDS, AGAIN_SECONDS, SHORTEST_REST_SECONDS = 1.0, 0.05, 0.02
 GATHER_SECONDS = 0.05
 # So many threads may hang in any worker before it drains, however few slots it has.
 FEWEST_ZOMBIES = 4
 # How long bodies that are thought to be quick may wait for a thread.
 SPREAD_SECONDS = 0.001
-# Where bodies take less than half a millisecond, so many wait here for each thread: they share transactions.
-QUICK_FACTOR = 4
 
 
 class Worker:
@@ -61,8 +67,18 @@ class Worker:
         self.recorder = Recorder(kernel.ports)
         self.runner = Runner(kernel, self.held, self.recorder, self.lease, supply=self)
         self.watch = Watch(kernel, self.id, self.held, self.runner)
-        self.taker = Taker(kernel, self.options.run_id, self.id)
+        self.taker = Taker(kernel, self.options.run_id, self.id, self.runner.turns)
         self.facts = describe_worker(self.id, self.options, self.slots, kernel.ports)
+        self.room = Room(
+            kernel.ports,
+            self.id,
+            self.held,
+            self.runner,
+            slots=self.slots,
+            tasks=self.tasks,
+            queues=self.facts.queues,
+            most_jobs=self.options.max_jobs,
+        )
         self.lane = CheckLane(
             kernel,
             self.id,
@@ -73,6 +89,7 @@ class Worker:
             queues=self.facts.queues,
             run_id=self.options.run_id,
         )
+        self.scheduler = Scheduler(kernel, self.id, get_setting("TICK_BATCH"))
         self.sleepers = Sleepers(
             kernel,
             self.lane,
@@ -81,8 +98,13 @@ class Worker:
             batch=get_setting("TICK_BATCH"),
             queues=self.facts.queues,
             run_id=self.options.run_id,
+            sees_scheduled=self.scheduler.expect if self._serves_all else None,
         )
         self._sleep_loop = Loop("sleepers", self._look_after_suspended, get_setting("TICK_SECONDS"))
+        self.bulk = BulkWork(kernel, get_setting("TICK_BATCH"))
+        self._bulk_loop = Loop("bulk", self.bulk.step, SELDOM_SECONDS)
+        self.flusher = Flusher(kernel, self.id, get_setting("TICK_SECONDS"))
+        self.pruner = Pruner(kernel, get_setting("TICK_BATCH"))
         self._beating = Beating(
             kernel, self.facts, self.held, self.lane, self.lease, lose=self._lose, zombies=lambda: self.zombies
         )
@@ -101,8 +123,9 @@ class Worker:
     def run(self) -> int:
         """Work until told to stop (or, in a burst, until nothing is left); return how many attempts ended here."""
         self._beating.wait_for_database(self._stopping)
-        # One more than there are slots: the thread that finishes what others have run takes nobody's place.
-        self._pool = pool = ThreadPool(self.slots + 1)
+        # Two more than there are slots: the threads that finish what others have run take nobody's place.
+        # And one at least is left to others by items of maps, however many of those hang.
+        self._pool = pool = ThreadPool(self.slots + 2, items=self.room.threads_for_items)
         self.runner.use(pool)
         writer = RecorderThread(self.recorder.flush)
         loops = self._loops()
@@ -149,22 +172,34 @@ class Worker:
         """Renew the lease now."""
         self._beating.beat()
 
-    def _loops(self) -> list[Loop]:
+    def _loops(self) -> list[Loop | Flusher]:
         limits = self.kernel.ports.limits
-        loops = [Loop("beat", self.beat, limits.beat_seconds), Loop("watch", self._watched, WATCH_SECONDS)]
+        loops: list[Loop | Flusher] = [
+            Loop("beat", self.beat, limits.beat_seconds),
+            Loop("watch", self._watched, WATCH_SECONDS),
+        ]
         loops.append(self._sleep_loop)
         if self.options.orchestrate:
-            orchestrator = Orchestrator(self.kernel, claims=False, lease=self.lease)
+            orchestrator = Orchestrator(self.kernel, claims=False, loops=False, lease=self.lease)
             loops.append(Loop("tick", orchestrator.tick, get_setting("TICK_SECONDS")))
+            if self._serves_all:
+                loops += [self._bulk_loop, self.flusher, self.scheduler.loop, self.pruner.loop]
             if Deadlines.needed(self.kernel):
                 self._deadlines = Deadlines(self.kernel)
                 loops.append(self._deadlines.loop)
         return loops
 
+    @property
+    def _serves_all(self) -> bool:
+        # Whoever drives one run does no work of others.
+        return self.options.orchestrate and self.options.run_id is None
+
     def _take_until_stopped(self) -> None:
         failures, rung = 0, False
         while not self._stopping.is_set():
-            if not self.kernel.ports.loop_stages() and not self.held.wait_below(self._room, POLL_SHARE * self._poll):
+            if not self.kernel.ports.loop_stages() and not self.held.wait_for(
+                self.room.is_there, POLL_SHARE * self._poll
+            ):
                 continue
             if self._backlog and self.runner.finisher.is_leading:
                 # More is waiting than fits, and whoever finishes takes it.
@@ -195,7 +230,9 @@ class Worker:
             self._idle, self._was_busy = True, len(self.held) > 0
             return 0
         self._wants_slot = bool(self.kernel.ports.loop_stages())
-        with self.runner.finisher.turn:
+        with self.runner.turns.taking(wait=not slots_only) as mine:
+            if not mine:
+                return 0
             starter = self._starter()
             if slots_only and starter.tasks is not None:
                 starter = replace(starter, tasks=0)
@@ -204,18 +241,29 @@ class Worker:
                 return 0
             was_busy = len(self.held) > 0
             taken = self.taker.take(starter, len(self.held))
+            self._pass_on()
             if not slots_only:
                 # What was not asked for may be due all the same.
                 self._idle, self._was_busy = not self.taker.saw_work, was_busy
             self.runner.take(taken)
         if self._deadlines is not None:
             self._deadlines.expect(taken)
-        self._backlog = bool(taken) and self.held.in_slots >= self._room
+        self._backlog = bool(taken) and self.room.free_slots <= 0
         if rung and self._backlog and self.options.attach:
             # Woken by a bell, and there was more than fits: others may be idle.
             queues = {stage.queue for stage in taken}
             self.kernel.ports.transport.push([Message(queue) for queue in queues])
         return len(taken)
+
+    def _pass_on(self) -> None:
+        """Wake those loops for which the last look has seen something."""
+        if self.taker.saw_notices:
+            self._sleep_loop.wake()
+        if self.taker.saw_bulk:
+            self._bulk_loop.wake()
+        if self.taker.saw_news:
+            self.flusher.wake()
+        self.scheduler.expect(self.taker.scheduled_in)
 
     def refill(self) -> int:
         """Take more in the thread that has just finished some; only while more is known to wait than fits."""
@@ -232,7 +280,7 @@ class Worker:
     def _rest(self) -> bool:
         """Wait until something rings or is due; return whether it rang."""
         transport = self.kernel.ports.transport
-        if self.held.in_slots >= self._room and self._wants_slot:
+        if self._wants_slot and not self.room.is_there():
             # Nothing for the event loop; a slot that becomes free rings.
             wait = POLL_SHARE * self._poll
         elif not self._idle:
@@ -245,6 +293,7 @@ class Worker:
             wait = SUSPENDED_SECONDS
         else:
             due = self.taker.next_due_in()
+            self._pass_on()
             wait = LONGEST_REST_SECONDS if due is None else min(LONGEST_REST_SECONDS, max(due, SHORTEST_REST_SECONDS))
         if self.kernel.ports.pauses_known():
             # Other processes' bells may come before this one has heard that the pause is over.
@@ -267,38 +316,21 @@ class Worker:
             return True
         if not self.options.burst or took or not self._idle or self._was_busy or len(self.held):
             return False
-        return self.sleepers.is_idle()
+        return self.sleepers.is_idle() and (not self._serves_all or self._others_are_idle())
+
+    def _others_are_idle(self) -> bool:
+        return self.scheduler.is_idle() and self.bulk.is_idle() and self.flusher.is_idle()
 
     def _starter(self) -> Starter:
         """Return what there is room for."""
-        on_loop = len(self.held) - self.held.in_slots
-        return self._bounded(self._room - self.held.in_slots, self.tasks - on_loop)
+        return self.room.starter()
 
-    def _bounded(self, slots: int, tasks: int) -> Starter:
-        has_loop = bool(self.kernel.ports.loop_stages())
-        limit = self.options.max_jobs
-        return Starter(
-            worker_id=self.id,
-            slots=max(0, slots),
-            tasks=max(0, tasks) if has_loop else None,
-            most=None if limit is None else limit - self.runner.finished - len(self.held),
-            queues=self.facts.queues,
-            alone=self.slots == 1 and not has_loop,
-        )
-
-    @property
-    def _room(self) -> int:
-        """How many stages this process holds at most, besides those on its event loop."""
-        quick = self.slots > 1 and self.options.max_jobs is None and self.runner.is_quick
-        return self.slots * QUICK_FACTOR if quick else self.slots
-
-    def continue_with(self, slots: int, tasks: int) -> Starter | None:
-        """Return with what the places of so many that end may go on; None while the process drains, or a suspect waits
+    def continue_with(self, ended: Sequence[Held]) -> Starter | None:
+        """Return with what the places of those that end may go on; None while the process drains, or a suspect waits
         to run alone."""
         if self._stopping.is_set() or self._suspended or self.taker.makes_room or self.taker.runs_alone:
             return None
-        free = self.tasks - (len(self.held) - self.held.in_slots)
-        return self._bounded(slots, tasks + min(0, free))
+        return self.room.after(ended)
 
     def slot_freed(self) -> None:
         """Let the main loop look again, if it rests because there was no slot."""
@@ -345,9 +377,7 @@ class Worker:
     def _drain(self) -> None:
         self._stopping.set()
         end = time.monotonic() + self.grace
-        # Whoever is taking more just now is done with that then.
-        if self.runner.finisher.turn.acquire(timeout=self.grace):
-            self.runner.finisher.turn.release()
+        self.runner.turns.await_all(self.grace)
         while (len(self.held) or len(self.lane.held)) and time.monotonic() < end and not self._hurry.is_set():
             (self.held if len(self.held) else self.lane.held).wait_empty(timeout=0.1)
         self.lane.stop(0)

@@ -4,69 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models import NOT_AN_ITEM, StageRun, WorkflowRun
 from workflow_engine.statuses import OPEN_STAGE, RunStatus, StageStatus
 
 from .ending import cancel_open_stages
 from .ending import fail_run as fail_run
 from .events import RunCompleted, StageStarted
+from .maps import items_ended
 from .new_stages import new_stages
-from .ports import Ports
+from .places import Places as Places
+from .places import Starter as Starter
 from .started import InputReference, StartedStage, fails_fast, find_input, plan_group, started_from
 from .started import stage_event as stage_event
 from .unit_of_work import UnitOfWork
 
 Action = Literal["advanced", "completed", "failed", "noop"]
-
-
-@dataclass(frozen=True, slots=True)
-class Starter:
-    """A worker that can run stages right away: up to ``slots`` of its ``queues`` (None: of every queue)."""
-
-    worker_id: uuid.UUID
-    slots: int
-    queues: tuple[str, ...] | None = None
-    alone: bool = False
-    # Room for ``async def`` stages on an event loop; None: there is none, they take slots like the others.
-    tasks: int | None = None
-    # Not more than so many in all.
-    most: int | None = None
-
-    def takes(self, queue: str) -> bool:
-        return self.queues is None or queue in self.queues
-
-    @property
-    def room(self) -> int:
-        places = self.slots + (self.tasks or 0)
-        return places if self.most is None else max(0, min(places, self.most))
-
-
-class Places:
-    """What is left of a starter's room in one transaction."""
-
-    def __init__(self, starter: Starter, ports: Ports) -> None:
-        self.starter, self._ports = starter, ports
-        self._pauses = ports.pauses()
-        self._left = {False: starter.slots, True: starter.tasks or 0}
-        self._most = starter.room
-
-    def take(self, run: WorkflowRun, stage_id: str, queue: str) -> bool:
-        """Take a place for a stage of a run; False: there is none, or it is not for this worker."""
-        if not self.starter.takes(queue) or self._pauses.hold(run.workflow, queue):
-            return False
-        workflow = self._ports.registry.get_workflow(run.workflow)
-        if not workflow.has_stage(stage_id):
-            # A deploy under way: it waits for a worker that has it.
-            return False
-        on_loop = self.starter.tasks is not None and workflow.get_stage(stage_id).runs_on_loop
-        if self._left[on_loop] <= 0 or self._most <= 0:
-            return False
-        self._left[on_loop] -= 1
-        self._most -= 1
-        return True
 
 
 def open_group(
@@ -104,6 +58,18 @@ def open_group(
         return []
     reference = input or find_input(run, number, work.ports.using)
     return [started_from(row, run, reference) for row in starting]
+
+
+def stage_ended(work: UnitOfWork, run: WorkflowRun, row: StageRun, places: Places | None = None) -> list[StartedStage]:
+    """Decide what follows from the end of a stage, or of an item of a map, of a run whose lock is held.
+
+    Returns what starts here; after a stage that has failed that can only be further items.
+    """
+    if row.map_index == NOT_AN_ITEM:
+        settle(work, run, row.group_number)
+        return []
+    done = row.status == StageStatus.COMPLETED
+    return items_ended(work, run, row.stage, row.generation, done=int(done), failed=int(not done), places=places)
 
 
 def settle(
@@ -174,7 +140,8 @@ def missing_stages(
     }
     if not planned:
         return {}
-    rows = StageRun.objects.using(work.ports.using).current().filter(run__in={run_id for run_id, _ in planned})
+    rows = StageRun.objects.using(work.ports.using).current().stages()
+    rows = rows.filter(run__in={run_id for run_id, _ in planned})
     there = set(rows.values_list("run", "stage"))
     found = {key: [stage for stage in stages if (key[0], stage) not in there] for key, stages in planned.items()}
     return {key: stages for key, stages in found.items() if stages}

@@ -23,6 +23,10 @@ class Advertised:
     def has_workflow(self, workflow_id: str) -> bool:
         return not self.anybody or workflow_id in self.stages
 
+    def is_elsewhere(self, workflow_id: str) -> bool:
+        """Whether some living worker says that it has the workflow."""
+        return workflow_id in self.stages
+
     def has_stage(self, workflow_id: str, stage_id: str) -> bool:
         stages = self.stages.get(workflow_id, frozenset())
         return not self.anybody or stages is None or stage_id in stages

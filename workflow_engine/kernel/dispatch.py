@@ -9,7 +9,8 @@ from typing import TypeVar, cast
 from workflow_engine.definitions import registry as global_registry
 
 from .commands import HANDLERS, Command
-from .ports import BlobStore, Clock, JobTransport, Limits, Message, Ports, Registry
+from .ports import BlobStore, Clock, JobTransport, Limits, Message, NoWebhooks, Ports, Registry, WebhookSender
+from .subscribers import Subscribers
 
 R = TypeVar("R")
 
@@ -44,9 +45,20 @@ def create_kernel(
     using: str = "default",
     registry: Registry | None = None,
     limits: Limits | None = None,
+    subscribers: Subscribers | None = None,
+    sender: WebhookSender | None = None,
 ) -> Kernel:
     """Put a kernel together of the given ports."""
     known: Registry = registry or global_registry
     return Kernel(
-        Ports(using=using, clock=clock, transport=transport, blobs=blobs, registry=known, limits=limits or Limits())
+        Ports(
+            using=using,
+            clock=clock,
+            transport=transport,
+            blobs=blobs,
+            registry=known,
+            limits=limits or Limits(),
+            subscribers=subscribers or Subscribers(),
+            sender=sender or NoWebhooks(),
+        )
     )

@@ -81,6 +81,8 @@ class RunRerun(Event):
     stage_id: str
     superseded: tuple[str, ...]
     actor: str | None = None
+    # Of the mapped stage only so many items run again, those that had not succeeded.
+    items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +135,15 @@ class StageRetrying(StageEvent):
 
 @dataclass(frozen=True, slots=True)
 class StageSuspended(StageEvent):
-    """The stage waits; ``waits_for`` is ``poll``, ``answer`` or ``timer``, times are ISO 8601."""
+    """The stage waits; ``waits_for`` is ``poll``, ``answer``, ``timer``, ``items`` or ``child``, times are ISO 8601."""
 
     type = "stage.suspended"
     waits_for: str = ""
     wait: str | None = None
     wake_at: str | None = None
     wait_until: str | None = None
+    # The run that was started for it.
+    child_run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,28 +182,3 @@ class AnnotationCreated(Event):
     value: Any
     stage_id: str | None = None
     actor: str | None = None
-
-
-EVENT_TYPES: tuple[str, ...] = tuple(
-    kind.type
-    for kind in (
-        RunCreated,
-        RunStarted,
-        RunCompleted,
-        RunFailed,
-        RunCancelled,
-        RunSuspended,
-        RunRerun,
-        RunPaused,
-        RunResumed,
-        StageStarted,
-        StageCompleted,
-        StageSuspended,
-        StageAnswered,
-        StageRetrying,
-        StageFailed,
-        StageSkipped,
-        StageCancelled,
-        AnnotationCreated,
-    )
-)

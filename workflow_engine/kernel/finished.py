@@ -40,6 +40,8 @@ class Finished:
     kind: Kind
     # What the caller runs next, in the order of the plan.
     next: tuple[StartedStage, ...] = ()
+    # Another run is told something by it: whoever delivers that should look soon.
+    tells: bool = False
 
 
 def attempt_of(work: UnitOfWork, outcome: Outcome) -> Row:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import Error, IntegrityError, connections, transaction
@@ -95,6 +96,66 @@ def claim_key(
         raise IdempotencyConflict(command_type)
     stored: dict[str, Any] = found.result
     return stored
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A key of a command that makes a run: who takes it, and for what content."""
+
+    digest: str
+    command_type: str
+    request_hash: str
+    run_id: uuid.UUID
+
+    @classmethod
+    def of(cls, command_type: str, scope: str, key: str, *, request_hash: str, run_id: uuid.UUID) -> Claim:
+        return cls(digest_of(scope, command_type, key), command_type, request_hash, run_id)
+
+
+def claim_keys(work: UnitOfWork, claims: Iterable[Claim]) -> Mapping[str, Claim | IdempotencyInProgress]:
+    """``claim_key`` of many keys by a constant number of statements; return by digest who has each of them.
+
+    A twin that holds one for longer than ``IDEMPOTENCY_WAIT_SECONDS`` is an error in its place, not of the others.
+    """
+    # In one order for everybody, so that two who want the same keys do not wait for each other.
+    wanted = sorted(claims, key=lambda claim: claim.digest)
+    try:
+        _insert_keys(work, wanted)
+    except Error as error:
+        if not is_lock_timeout(error):
+            raise
+        if len(wanted) == 1:
+            seconds = work.ports.limits.idempotency_wait_seconds
+            return {wanted[0].digest: IdempotencyInProgress(wanted[0].command_type, seconds)}
+        # Nobody knows which of them it was.
+        alone = [claim_keys(work, [claim]) for claim in wanted]
+        return {digest: holder for found in alone for digest, holder in found.items()}
+    rows = IdempotencyKey.objects.using(work.ports.using).filter(pk__in=[claim.digest for claim in wanted])
+    found = {
+        digest: Claim(digest, command, request_hash, uuid.UUID(result["run_id"]))
+        for digest, command, request_hash, result in rows.values_list("digest", "command", "request_hash", "result")
+    }
+    if len(found) != len(wanted):
+        raise DatabaseConflict("A key was taken by a transaction that this one cannot see; repeat it.")
+    return found
+
+
+def _insert_keys(work: UnitOfWork, claims: Iterable[Claim]) -> None:
+    using = work.ports.using
+    rows = [
+        IdempotencyKey(
+            digest=claim.digest,
+            command=claim.command_type,
+            request_hash=claim.request_hash,
+            result={"run_id": str(claim.run_id)},
+            run_id=claim.run_id,
+            created_at=work.now,
+        )
+        for claim in claims
+    ]
+    with _lock_wait(using, work.ports.limits.idempotency_wait_seconds), transaction.atomic(using=using):
+        # Waits for a twin that has not ended yet, and leaves its key to it if it commits.
+        IdempotencyKey.objects.using(using).bulk_create(rows, ignore_conflicts=True)
 
 
 @contextmanager

@@ -42,6 +42,8 @@ class NewStage:
     crashes: int = 0
     started_at: datetime | None = None
     conditional: bool = False
+    # The envelope of the item, of a stage that is mapped.
+    item: dict[str, Any] | None = None
 
     @property
     def pk(self) -> uuid.UUID:

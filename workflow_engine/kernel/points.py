@@ -36,6 +36,11 @@ POLL_CHECKED = "poll.checked"
 POLL_IN_TX = "poll.in_tx"
 POLL_AFTER = "poll.after"
 SKIP_IN_TX = "skip.in_tx"
+MAP_IN_TX = "map.in_tx"
+CHILD_IN_TX = "child.in_tx"
+NOTICE_IN_TX = "notice.in_tx"
+NOTICE_AFTER = "notice.after"
+PLACE_IN_TX = "place.in_tx"
 PAUSE_IN_TX = "pause.in_tx"
 EXPIRE_IN_TX = "expire.in_tx"
 RELEASE_IN_TX = "release.in_tx"
@@ -43,6 +48,24 @@ REAP_IN_TX = "reap.in_tx"
 REAP_AFTER = "reap.after"
 RERUN_IN_TX = "rerun.in_tx"
 RERUN_AFTER = "rerun.after"
+BULK_START_IN_TX = "bulk.start_in_tx"
+BULK_TAKEN = "bulk.taken"
+BULK_IN_TX = "bulk.in_tx"
+BULK_AFTER = "bulk.after"
+BULK_END_IN_TX = "bulk.end_in_tx"
+HAND_ON_IN_TX = "hand_on.in_tx"
+FLUSH_CLAIMED = "flush.claimed"
+FLUSH_EMITTED = "flush.emitted"
+FLUSH_IN_TX = "flush.in_tx"
+DEFERRED_PREPARED = "deferred.prepared"
+DEFERRED_IN_TX = "deferred.in_tx"
+DEFERRED_AFTER = "deferred.after"
+SCHEDULE_PREPARED = "schedule.prepared"
+SCHEDULE_IN_TX = "schedule.in_tx"
+SCHEDULE_AFTER = "schedule.after"
+PRUNE_IN_TX = "prune.in_tx"
+PRUNE_AFTER = "prune.after"
+WEBHOOK_SENT = "webhook.sent"
 
 POINTS = (
     CREATE_IN_TX,
@@ -67,6 +90,11 @@ POINTS = (
     POLL_IN_TX,
     POLL_AFTER,
     SKIP_IN_TX,
+    MAP_IN_TX,
+    CHILD_IN_TX,
+    NOTICE_IN_TX,
+    NOTICE_AFTER,
+    PLACE_IN_TX,
     PAUSE_IN_TX,
     EXPIRE_IN_TX,
     RELEASE_IN_TX,
@@ -74,6 +102,24 @@ POINTS = (
     REAP_AFTER,
     RERUN_IN_TX,
     RERUN_AFTER,
+    BULK_START_IN_TX,
+    BULK_TAKEN,
+    BULK_IN_TX,
+    BULK_AFTER,
+    BULK_END_IN_TX,
+    HAND_ON_IN_TX,
+    FLUSH_CLAIMED,
+    FLUSH_EMITTED,
+    FLUSH_IN_TX,
+    DEFERRED_PREPARED,
+    DEFERRED_IN_TX,
+    DEFERRED_AFTER,
+    SCHEDULE_PREPARED,
+    SCHEDULE_IN_TX,
+    SCHEDULE_AFTER,
+    PRUNE_IN_TX,
+    PRUNE_AFTER,
+    WEBHOOK_SENT,
 )
 
 

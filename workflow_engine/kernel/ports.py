@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from workflow_engine.errors import WorkflowNotFound
+from workflow_engine.models.base import read_clock
+
 from .pausing import PauseCache, Pauses
+from .subscribers import Subscribers
+from .webhooks.targets import Target, TargetRules
 
 if TYPE_CHECKING:
     from workflow_engine.definitions import Workflow
@@ -103,6 +108,17 @@ class BlobStore(Protocol):
         """Forget the key; one that is not there is fine."""
         ...
 
+    def delete_folder(self, folder: str) -> int:
+        """Forget all keys that begin with ``folder`` and a slash, and the folder itself where there is such a thing.
+
+        Returns how many keys there were.
+        """
+        ...
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders in ``folder``, in no order."""
+        ...
+
     def list(self, prefix: str) -> list[str]: ...
 
 
@@ -114,6 +130,33 @@ class Clock(Protocol):
     def pause(self, seconds: float) -> None:
         """Wait before a transaction is tried again."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookAnswer:
+    """What came of a request; ``status`` None: no answer came, and ``error`` says why. ``body`` is its beginning."""
+
+    status: int | None = None
+    error: str = ""
+    body: bytes = b""
+    retry_after: str = ""
+    duration_ms: int = 0
+    timed_out: bool = False
+
+
+class WebhookSender(Protocol):
+    """Makes requests to webhooks."""
+
+    def send(self, target: Target, headers: Mapping[str, str], body: bytes) -> WebhookAnswer:
+        """POST the body, in bounded time; never raises for what is wrong there. Any thread may call this."""
+        ...
+
+
+class NoWebhooks:
+    """Sends nothing, for kernels that were given no sender."""
+
+    def send(self, target: Target, headers: Mapping[str, str], body: bytes) -> WebhookAnswer:
+        return WebhookAnswer(error="This kernel was made without a sender of webhooks.")
 
 
 class Registry(Protocol):
@@ -146,6 +189,17 @@ class Limits:
     max_crashes: int = 3
     idempotency_wait_seconds: float = 10
     unknown_grace_seconds: float = 3600
+    max_map_items: int = 10_000
+    # Items of a map under way at the same time, where the map does not say.
+    max_parallel: int = 100
+    max_child_depth: int = 10
+    max_event_tries: int = 5
+    webhook_timeout: float = 10
+    webhook_max_attempts: int = 8
+    webhook_disable_days: float = 5
+    webhook_targets: TargetRules = field(default_factory=TargetRules)
+    # Keys are kept this long at least, and their runs with them.
+    idempotency_keep_days: float = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +213,27 @@ class Ports:
     registry: Registry
     limits: Limits = Limits()
     pause_cache: PauseCache = field(default_factory=PauseCache, repr=False, compare=False)
+    subscribers: Subscribers = field(default_factory=Subscribers, repr=False, compare=False)
+    sender: WebhookSender = field(default_factory=NoWebhooks, repr=False, compare=False)
 
     @property
     def is_frozen(self) -> bool:
         """Whether the clock is a test's, and not the database's own."""
         return not hasattr(self.clock.db_now(), "resolve_expression")
 
+    def read_time(self) -> datetime:
+        """Return the time by which it is decided what is due: the database's, or a frozen clock's."""
+        return self.clock.now() if self.is_frozen else read_clock(self.using)
+
     def known_workflows(self) -> list[str]:
         return [workflow.id for workflow in self.registry.registered_workflows()]
+
+    def is_limited(self, workflow_id: str) -> bool:
+        """Whether the workflow, as the code here has it, limits its runs."""
+        try:
+            return self.registry.get_workflow(workflow_id).concurrency is not None
+        except WorkflowNotFound:
+            return False
 
     def known_stages(self) -> dict[str, tuple[str, ...]]:
         """Return the stages that can be executed here, by workflow; those that are retired too."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow_engine.errors import FieldError, InvalidConfig, InvalidTransition, RunNotFound, StageNotFound
-from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models import NOT_AN_ITEM, StageRun, WorkflowRun
+from workflow_engine.models.awaited import stage_rows
 from workflow_engine.statuses import DONE_STAGE
 
 from .payloads import check_column
@@ -41,6 +42,9 @@ class RerunPlan:
     kept: tuple[PlannedStage, ...]
     again: tuple[PlannedStage, ...]
     refused: tuple[str, ...]
+    # Of the mapped stage only the items that have not succeeded run again: so many.
+    only_failed_items: bool = False
+    items_again: int | None = None
 
     @property
     def group(self) -> int:
@@ -56,15 +60,31 @@ class RerunPlan:
             "kept": [one.as_json() for one in self.kept],
             "again": [one.as_json() for one in self.again],
             "refused": list(self.refused),
+            "only_failed_items": self.only_failed_items,
+            "items_again": self.items_again,
         }
 
 
-def preview(ports: Ports, run_id: uuid.UUID, stage_id: str, config: Mapping[str, Any] | None = None) -> RerunPlan:
+def preview(
+    ports: Ports,
+    run_id: uuid.UUID,
+    stage_id: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    only_failed_items: bool = False,
+) -> RerunPlan:
     """Say what ``RerunFrom`` would do with the run as it is now. Raises what the command raises."""
     run = read_run(ports, run_id)
     merge_config(ports, run, stage_id, config)
     check_ended(run)
-    return make_plan(run, stage_id, standing(run, current_rows(ports, run)))
+    rows = current_rows(ports, run) if only_failed_items else ()
+    stages = standing(run, rows) if rows else standing_now(run)
+    return make_plan(run, stage_id, stages, rows=rows, only_failed_items=only_failed_items)
+
+
+def standing_now(run: WorkflowRun) -> list[PlannedStage]:
+    """Return every stage of the run's plan with its status; no row of an item is read."""
+    return standing(run, stage_rows(run).only("stage", "map_index", "status"))
 
 
 def read_run(ports: Ports, run_id: uuid.UUID) -> WorkflowRun:
@@ -78,15 +98,12 @@ def read_run(ports: Ports, run_id: uuid.UUID) -> WorkflowRun:
 def current_rows(ports: Ports, run: WorkflowRun) -> list[StageRun]:
     """Return the rows that count, without what is large in them."""
     rows = StageRun.objects.using(ports.using).current().filter(run=run).in_order()
-    return list(rows.only("stage", "group_number", "status", "metrics"))
+    return list(rows.only("stage", "group_number", "map_index", "status", "metrics"))
 
 
 def standing(run: WorkflowRun, rows: Iterable[StageRun]) -> list[PlannedStage]:
-    """Return every stage of the run's plan with its status; of several items that of the first without success."""
-    statuses: dict[str, str] = {}
-    for row in rows:
-        if statuses.get(row.stage, DONE_STAGE[0]) in DONE_STAGE:
-            statuses[row.stage] = row.status
+    """Return every stage of the run's plan with its status."""
+    statuses = {row.stage: row.status for row in rows if row.map_index == NOT_AN_ITEM}
     return [
         PlannedStage(item["id"], number, statuses.get(item["id"], ""))
         for number, group in enumerate(run.plan["groups"], start=1)
@@ -109,12 +126,23 @@ def rerunnable(stages: Sequence[PlannedStage]) -> list[PlannedStage]:
     return [one for one in stages if last is None or one.group <= last]
 
 
-def make_plan(run: WorkflowRun, stage_id: str, stages: Sequence[PlannedStage]) -> RerunPlan:
+def make_plan(
+    run: WorkflowRun,
+    stage_id: str,
+    stages: Sequence[PlannedStage],
+    *,
+    rows: Sequence[StageRun] = (),
+    only_failed_items: bool = False,
+) -> RerunPlan:
     """Return what a rerun of a run that has ended keeps and runs again.
+
+    Args:
+        rows: the current ones; needed for ``only_failed_items``.
 
     Raises:
         StageNotFound: the run's plan has no such stage.
-        InvalidTransition: a stage in an earlier group has not succeeded; the text names the first.
+        InvalidTransition: a stage in an earlier group has not succeeded, the text names the first; or there are no
+            failed items.
     """
     number, allowed = group_number(run, stage_id), rerunnable(stages)
     if number > allowed[-1].group:
@@ -131,7 +159,21 @@ def make_plan(run: WorkflowRun, stage_id: str, stages: Sequence[PlannedStage]) -
         kept=tuple(one for one in stages if one.group < number),
         again=tuple(one for one in stages if one.group >= number),
         refused=tuple(one.stage_id for one in stages[len(allowed) :]),
+        only_failed_items=only_failed_items,
+        items_again=_failed_items(run, stage_id, rows) if only_failed_items else None,
     )
+
+
+def _failed_items(run: WorkflowRun, stage_id: str, rows: Sequence[StageRun]) -> int:
+    """Return how many items have not succeeded. Raises ``InvalidTransition`` if there are none."""
+    items = [row for row in rows if row.stage == stage_id and row.map_index != NOT_AN_ITEM]
+    failed = sum(row.status not in DONE_STAGE for row in items)
+    if not failed:
+        what = "none of its items has failed" if items else "it has no items"
+        raise InvalidTransition(
+            f"Run {run.pk} cannot rerun the failed items of stage {stage_id!r}: {what}. Rerun the stage as a whole."
+        )
+    return failed
 
 
 def group_number(run: WorkflowRun, stage_id: str) -> int:

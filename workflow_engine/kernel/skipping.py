@@ -98,11 +98,12 @@ def _outputs(
     ports: Ports, run_id: uuid.UUID, stage_ids: frozenset[str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Return the outputs by stage id, and the errors of those that are lost."""
-    rows = StageRun.objects.using(ports.using).current().filter(run=run_id, stage__in=stage_ids, status__in=DONE_STAGE)
+    rows = StageRun.objects.using(ports.using).current().stages()
+    rows = rows.filter(run=run_id, stage__in=stage_ids, status__in=DONE_STAGE)
     found, lost = {}, {}
     for stage_id, envelope in rows.values_list("stage", "output"):
         try:
-            found[stage_id] = Envelope(envelope).open(ports.blobs)
+            found[stage_id] = Envelope(envelope).open(ports.blobs, using=ports.using)
         except (BlobNotFound, BlobCorrupt) as error:
             lost[stage_id] = _failed(error, f"the output of {stage_id!r} cannot be read: {error}")
     return found, lost

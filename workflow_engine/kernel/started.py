@@ -29,7 +29,9 @@ class InputReference:
         missing = [stage_id for stage_id, envelope in self.envelopes.items() if envelope is None]
         if missing:
             raise MissingStageOutput(missing[0], [name for name in self.envelopes if name not in missing])
-        values = {name: Envelope(envelope).raw(ports.blobs) for name, envelope in self.envelopes.items()}
+        values = {
+            name: Envelope(envelope).raw(ports.blobs, using=ports.using) for name, envelope in self.envelopes.items()
+        }
         if not self.mapping:
             return next(iter(values.values()))
         # Ids are lower-case ASCII words, so the keys need no escaping.
@@ -63,6 +65,8 @@ class StartedStage:
     config: Mapping[str, Any]
     metadata: Mapping[str, Any]
     input: InputReference = field(repr=False)
+    # It is the mapped stage itself: its attempt makes the items.
+    expands: bool = False
     # The run's side row as it was read at the start: finishing needs no second reading of it.
     data: RunData | None = field(default=None, repr=False, compare=False)
 
@@ -131,11 +135,38 @@ def started_from(row: StageRun | NewStage, run: WorkflowRun, input: InputReferen
         failures=row.failures,
         crashes=row.crashes,
         alone=row.alone,
-        config=row.config,
+        # Rows of items hold none: it is the same for all of them.
+        config=row.config if row.map_index == NOT_AN_ITEM else run.data.config_of(row.stage),
         metadata=run.metadata,
         input=input,
+        expands=row.map_index == NOT_AN_ITEM and map_of(run.plan, row.group_number, row.stage) is not None,
         data=run.data,
     )
+
+
+def item_input(item: dict[str, Any] | None) -> InputReference:
+    """Return where the input of an item lies."""
+    return InputReference({"item": item})
+
+
+def map_of(plan: Mapping[str, Any], number: int, stage_id: str) -> Mapping[str, Any] | None:
+    """Return how a stage of a run's plan is mapped; None: it is not."""
+    return next((item.get("map") for item in group_of(plan, number) if item["id"] == stage_id), None)
+
+
+def find_all_inputs(
+    rows: Sequence[StageRun], runs: Mapping[uuid.UUID, WorkflowRun], using: str
+) -> list[InputReference]:
+    """Return where the inputs of stages and items lie, in the order of ``rows``."""
+    items = {row.pk for row in rows if row.map_index != NOT_AN_ITEM}
+    envelopes: dict[uuid.UUID, Any] = {}
+    if items:
+        envelopes = dict(StageRun.objects.using(using).filter(pk__in=items).values_list("pk", "item"))
+    groups = [(runs[row.run_id], row.group_number) for row in rows if row.pk not in items]
+    found = find_inputs(groups, using) if groups else {}
+    return [
+        item_input(envelopes.get(row.pk)) if row.pk in items else found[row.run_id, row.group_number] for row in rows
+    ]
 
 
 def plan_group(run: WorkflowRun, number: int) -> Sequence[Mapping[str, Any]]:
@@ -192,7 +223,7 @@ def _ended(
 ) -> Ended:
     """Return status and output of the stages of the groups asked for that have succeeded or were skipped."""
     stage_ids = {item["id"] for key, number in sources.items() for item in plan_group(pairs[key], number)}
-    rows = StageRun.objects.using(using).current()
+    rows = StageRun.objects.using(using).current().stages()
     rows = rows.filter(run__in={run_id for run_id, _ in sources}, stage__in=stage_ids, status__in=DONE_STAGE)
     return {
         (run_id, stage): (status, output)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import connections
-
-from workflow_engine.models import WorkflowRun
+from workflow_engine.models import NOT_AN_ITEM, WorkflowRun
 from workflow_engine.models.at_once import finish_at_once
 from workflow_engine.statuses import StageStatus
 
@@ -19,15 +17,14 @@ from .new_stages import NewStage, new_stages
 from .ports import Message, Ports
 from .started import InputReference, StartedStage, group_of, started_from
 from .totals import totals_of
-from .unit_of_work import UnitOfWork
+from .unit_of_work import UnitOfWork, goes_at_once
 
 
 def can_go_straight(ports: Ports, outcome: Outcome) -> bool:
     """Whether nothing has to be read to know what follows. The outcome is one that can be finished with others."""
-    connection = connections[ports.using]
-    if connection.vendor != "postgresql" or ports.is_frozen:
+    if not goes_at_once(ports):
         return False
-    if connection.in_atomic_block or not connection.get_autocommit():
+    if outcome.stage.map_index != NOT_AN_ITEM:
         return False
     return _width(outcome, outcome.stage.group_number) == 1
 
@@ -46,18 +43,32 @@ def finish_straight(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Star
         rows = new_stages(run, outcome.stage.group_number + 1, None)
         starting = _start(work, run, rows, places if outcome.may_go_on else None)
         told = _events_of(outcome, run, rows)
-        ended.append(_ended_row(outcome, len(told), ends=not rows))
+        ended.append(_ended_row(outcome, len(told), ends=not rows, limited=ports.is_limited(run.workflow)))
         following += [row.columns() for row in rows]
-        events += [_event_row(run, number, event) for number, event in enumerate(told, start=1)]
+        events += [_event_row(work, run, number, event) for number, event in enumerate(told, start=1)]
         reference = InputReference({outcome.stage.stage_id: outcome.result.output})  # type: ignore[union-attr]
         started = [started_from(row, run, reference) for row in starting]
         rings = [Message(row.queue, row.id) for row in rows if row.worker is None]
         plans.append((outcome, started, rings))
     points.hit(points.COMPLETE_IN_TX)
     done = finish_at_once(ports.using, ended, following, events, work.causation_id)
+    work.has_news = bool(done) and any(row["pending"] for row in events)
+    work.keep_announced({outcome.stage.run_id for outcome in outcomes if outcome.stage.stage_run_id in done})
     kept = [plan for plan in plans if plan[0].stage.stage_run_id in done]
     work.ring_all([message for _, _, rings in kept for message in rings])
-    return [Finished(outcome.stage.stage_run_id, "completed", tuple(started)) for outcome, started, _ in kept]
+    for outcome, _, _ in kept:
+        if done[outcome.stage.stage_run_id]:
+            # Its run has ended, and another one waits for it.
+            work.ring_queue(outcome.stage.queue)
+    return [
+        Finished(
+            outcome.stage.stage_run_id,
+            "completed",
+            tuple(started),
+            tells=done[outcome.stage.stage_run_id],
+        )
+        for outcome, started, _ in kept
+    ]
 
 
 def _run_of(outcome: Outcome) -> WorkflowRun:
@@ -90,7 +101,7 @@ def _events_of(outcome: Outcome, run: WorkflowRun, rows: list[NewStage]) -> list
     return told
 
 
-def _ended_row(outcome: Outcome, events: int, *, ends: bool) -> dict[str, Any]:
+def _ended_row(outcome: Outcome, events: int, *, ends: bool, limited: bool) -> dict[str, Any]:
     stage, result = outcome.stage, outcome.result
     cost, tokens = totals_of(result.notes.metrics)
     return {
@@ -108,15 +119,17 @@ def _ended_row(outcome: Outcome, events: int, *, ends: bool) -> dict[str, Any]:
         "elapsed": outcome.elapsed.total_seconds(),
         "events": events,
         "ends": ends,
+        "limited": ends and limited,
         # As data: with a literal the planner may read the whole partial index of what runs.
         "leaving": StageStatus.RUNNING,
     }
 
 
-def _event_row(run: WorkflowRun, number: int, event: Event) -> dict[str, Any]:
+def _event_row(work: UnitOfWork, run: WorkflowRun, number: int, event: Event) -> dict[str, Any]:
     return {
         "run_id": run.pk,
         "number": number,
         "type": event.type,
         "payload": event.payload(),
+        "pending": work.announce(run.pk, run.workflow, event),
     }

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 
-from workflow_engine.definitions.results import Completed
-from workflow_engine.models import StageAttempt, StageRun, WorkflowRun
+from workflow_engine.definitions.results import Completed, Expanded
+from workflow_engine.models import NOT_AN_ITEM, StageAttempt, StageRun, WorkflowRun
 from workflow_engine.statuses import RunStatus, StageStatus
 
 from . import points
 from .advance import Places, Starter, settle, stage_event, unfinished_stages
 from .events import StageCompleted, StageStarted
 from .finished import Finished, Outcome, attempt_of
+from .maps import items_ended
 from .ports import Ports
 from .started import InputReference, StartedStage, plan_group, started_from
 from .unit_of_work import UnitOfWork
 
 
 def can_join(outcome: Outcome) -> bool:
-    """Whether the attempt only has a small output to store; everything else is finished alone."""
+    """Whether the attempt only has a small output to store; everything else is finished alone.
+
+    Items of maps join whatever became of them: alone they would only have to wait for each other's run.
+    """
     result = outcome.result
-    if not isinstance(result, Completed) or "blob" in result.output or outcome.stage.data is None:
+    if outcome.stage.data is None or isinstance(result, Expanded):
+        return False
+    if isinstance(result, Completed):
+        if "blob" in result.output:
+            return False
+    elif outcome.stage.map_index == NOT_AN_ITEM:
         return False
     notes = result.notes
     return not notes.artifacts and not notes.annotations and not notes.on_complete
@@ -40,7 +50,8 @@ def finish_together(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Star
     runs = {run.pk: run for run in locked}
     for run in locked:
         run.keep_data(data[run.pk])  # type: ignore[arg-type]
-    joined = [outcome for outcome in outcomes if outcome.stage.run_id in runs]
+    held = [outcome for outcome in outcomes if outcome.stage.run_id in runs]
+    joined = [outcome for outcome in held if isinstance(outcome.result, Completed)]
     kept = StageRun.objects.using(using).complete_all(
         [
             (outcome.stage.stage_run_id, outcome.stage.token, outcome.result.output, outcome.result.notes.metrics)  # type: ignore[union-attr]
@@ -54,21 +65,39 @@ def finish_together(work: UnitOfWork, outcomes: Sequence[Outcome], starter: Star
         event = StageCompleted(**stage_event(outcome.stage), duration_ms=outcome.duration_ms)
         work.emit(runs[outcome.stage.run_id], event)
         work.add_to_totals(runs[outcome.stage.run_id], outcome.result.notes.metrics)
-    started = _settle_all(work, runs, done, starter)
+    places = Places(starter, work.ports) if starter else None
+    started = _settle_all(work, runs, done, places)
+    others = _finish_others(work, runs, [one for one in held if not isinstance(one.result, Completed)], places)
     points.hit(points.COMPLETE_IN_TX)
-    return [
-        Finished(pk, "completed" if pk in kept else "ghost", tuple(started.get(pk, ())))
+    return others + [
+        Finished(pk, "completed" if pk in kept else "ghost", tuple(started.get(pk, ())), tells=work.tells)
         for pk in (outcome.stage.stage_run_id for outcome in joined)
     ]
+
+
+def _finish_others(
+    work: UnitOfWork, runs: dict[uuid.UUID, WorkflowRun], outcomes: Sequence[Outcome], places: Places | None
+) -> list[Finished]:
+    """Finish items that have failed, are tried again or wait: one after the other, in the same transaction."""
+    from .finishing import finish_one
+
+    finished = []
+    for outcome in outcomes:
+        stage = outcome.stage
+        done = finish_one(work, runs[stage.run_id], outcome, places if outcome.may_go_on else None)
+        finished.append(replace(done, tells=work.tells) if done else Finished(stage.stage_run_id, "ghost"))
+    return finished
 
 
 def _settle_all(
     work: UnitOfWork,
     runs: dict[uuid.UUID, WorkflowRun],
     done: Sequence[Outcome],
-    starter: Starter | None,
+    places: Places | None,
 ) -> dict[uuid.UUID, list[StartedStage]]:
     """Advance every run once; return what starts here, by the stage run whose place it takes."""
+    started = _count_items(work, runs, [one for one in done if one.stage.map_index != NOT_AN_ITEM], places)
+    done = [outcome for outcome in done if outcome.stage.map_index == NOT_AN_ITEM]
     wide = {
         outcome.stage.run_id
         for outcome in done
@@ -78,8 +107,6 @@ def _settle_all(
     by_group: dict[tuple[uuid.UUID, int], list[Outcome]] = {}
     for outcome in done:
         by_group.setdefault((outcome.stage.run_id, outcome.stage.group_number), []).append(outcome)
-    places = Places(starter, work.ports) if starter else None
-    started: dict[uuid.UUID, list[StartedStage]] = {}
     # Those that only go on have their place; wide groups share what is left then.
     for run_id, number in sorted(by_group, key=lambda key: len(plan_group(runs[key[0]], key[1] + 1)) > 1):
         run, group = runs[run_id], by_group[run_id, number]
@@ -89,6 +116,22 @@ def _settle_all(
         # The rows of a group were inserted together: whether all of them are still there only janitors ask.
         following += complete(work, run, last, goes_on, unfinished=left, missing=())
         started[last.stage.stage_run_id] = following
+    return started
+
+
+def _count_items(
+    work: UnitOfWork, runs: dict[uuid.UUID, WorkflowRun], done: Sequence[Outcome], places: Places | None
+) -> dict[uuid.UUID, list[StartedStage]]:
+    """Count the items that have completed; return what starts in their places."""
+    by_map: dict[tuple[uuid.UUID, str, int], list[Outcome]] = {}
+    for outcome in done:
+        stage = outcome.stage
+        by_map.setdefault((stage.run_id, stage.stage_id, stage.generation), []).append(outcome)
+    started: dict[uuid.UUID, list[StartedStage]] = {}
+    for (run_id, stage_id, generation), items in by_map.items():
+        here = places if all(item.may_go_on for item in items) else None
+        following = items_ended(work, runs[run_id], stage_id, generation, done=len(items), places=here)
+        started[items[-1].stage.stage_run_id] = following
     return started
 
 
@@ -125,6 +168,8 @@ def complete(
 ) -> list[StartedStage]:
     """Advance a run whose stage has just completed; return what the caller goes on with."""
     stage = outcome.stage
+    if stage.map_index != NOT_AN_ITEM:
+        return items_ended(work, run, stage.stage_id, stage.generation, done=1, places=places)
     lone = len(plan_group(run, stage.group_number)) == 1
     output = outcome.result.output  # type: ignore[union-attr]
     _, started = settle(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,19 +14,21 @@ from typing import Any, TypeVar
 from django.db import Error, connections, transaction
 from django.db.models import Model, QuerySet
 
+from workflow_engine.definitions.stages import DEFAULT_QUEUE
 from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable, InvalidTransition
-from workflow_engine.models import OutboxEvent, StageRun, WorkflowRun
+from workflow_engine.models import OutboxEvent, RunNotice, StageRun, WorkflowRun
 from workflow_engine.models.base import DbClock, lock_rows, read_clock
 from workflow_engine.models.batch import Batch, RunChange
 from workflow_engine.models.locking import lock_by_id, lock_claimable
 from workflow_engine.models.rows import Row
 from workflow_engine.models.runs import HOT_COLUMNS
-from workflow_engine.statuses import FINISHED_RUN, RunStatus
+from workflow_engine.statuses import FINISHED_RUN, NoticeKind, RunStatus
 
 from .conflicts import is_conflict, is_lost
 from .events import Event
 from .new_stages import NewStage
 from .ports import Message, Ports
+from .subscribers import Committed
 from .totals import totals_of
 
 logger = logging.getLogger(__name__)
@@ -56,9 +58,18 @@ class UnitOfWork:
         self._messages: list[Message] = []
         self._batch = Batch()
         self._saved = False
+        # Another run is told something: whoever delivers that should look soon.
+        self.tells = False
+        # Somebody wants to hear of what was written.
+        self.has_news = False
+        announcer = ports.subscribers.announcer
+        self._announcer = announcer if announcer is not None and announcer.is_heard else None
+        self._announced: list[Committed] = []
 
     def lock_run(self, run_id: uuid.UUID, *, skip_locked: bool = False) -> WorkflowRun | None:
         """Lock the run until the transaction ends; None if there is none (or, skipping, somebody holds it)."""
+        if (held := self._pending.get(run_id)) is not None:
+            return held.run
         rows = WorkflowRun.objects.using(self.ports.using).filter(pk=run_id).select_related("data")
         found = self.lock_runs(rows, wait=not skip_locked)
         return found[0] if found else None
@@ -106,9 +117,44 @@ class UnitOfWork:
         pending = self._pending[run.pk]
         pending.status, pending.leaving = status, leaving
         pending.columns |= columns
+        if status in FINISHED_RUN and run.parent_run_id is not None:
+            self._tell_parent(run)
+        if status in FINISHED_RUN and self.ports.is_limited(run.workflow):
+            # Others wait for its place.
+            self.want_place(run.pk, due_at=self.now)
+            self.tells = True
+            self.ring_queue(run.plan["groups"][0]["stages"][0]["queue"])
         if run.paused_at is not None and status in FINISHED_RUN:
             # What has ended is not paused, and would not be when it is run again.
             WorkflowRun.objects.using(self.ports.using).resume(run)
+
+    def _tell_parent(self, run: WorkflowRun) -> None:
+        """Write down for the run that has started this one that it ends: it is locked by another transaction, later."""
+        row = {
+            "run_id": run.parent_run_id,
+            "stage_run_id": run.parent_stage_run_id,
+            "sender": run.pk,
+            "kind": NoticeKind.ENDED,
+            "generation": 0,
+            "due_at": self.now,
+            "tries": 0,
+        }
+        self.insert(RunNotice, [row])
+        self.tells = True
+        self.ring_queue(run.plan["groups"][0]["stages"][0]["queue"])
+
+    def want_place(self, run_id: uuid.UUID, *, due_at: Any) -> None:
+        """Write down that the limit of a run is to be looked at: it waits for a place, or has left one."""
+        row = {
+            "run_id": run_id,
+            "stage_run_id": None,
+            "sender": run_id,
+            "kind": NoticeKind.PLACE,
+            "generation": 0,
+            "due_at": due_at,
+            "tries": 0,
+        }
+        self.insert(RunNotice, [row])
 
     def add_to_totals(self, run: WorkflowRun, metrics: Mapping[str, float]) -> None:
         """Add what a completed stage has cost to the run's totals, in the statement that allocates its events."""
@@ -124,6 +170,10 @@ class UnitOfWork:
     def insert(self, model: type[Model], rows: Iterable[Row]) -> None:
         """Insert new rows, given by column, when the work is saved."""
         self._batch.insert(model, rows)
+
+    def new_rows(self, model: type[Model]) -> Sequence[Row]:
+        """Return the rows of a table that are to be inserted when the work is saved."""
+        return self._batch.rows.get(model, ())
 
     def time_of_new_rows(self) -> datetime | None:
         """Return the database's time for rows written without a lock; None: the database fills it in by itself."""
@@ -160,32 +210,71 @@ class UnitOfWork:
         if not batch.write(self.ports.using):
             names = ", ".join(f"{change.run_id} ({' or '.join(change.leaving)})" for change in batch.runs)
             raise InvalidTransition(f"One of these runs is in another status than it may leave: {names}.")
-        if self._messages:
+        self.has_news = self.has_news or any(row["pending"] for row in batch.rows.get(OutboxEvent, ()))
+        if self._messages or self.has_news or self._announced:
             transaction.on_commit(self._push, using=self.ports.using, robust=True)
 
     def _event_rows(self, pending: _Pending) -> list[Row]:
         run = pending.run
         return [
-            {
-                "run_id": run.pk,
-                "sequence": run.event_seq + number,
-                "generation": run.generation,
-                "type": event.type,
-                "payload": event.payload(),
-                "causation_id": self.causation_id,
-                "occurred_at": self.now,
-            }
+            self.event_row(run.pk, run.workflow, run.event_seq + number, event, generation=run.generation, at=self.now)
             for number, event in enumerate(pending.events, start=1)
         ]
 
+    def event_row(
+        self,
+        run_id: uuid.UUID,
+        workflow_id: str,
+        sequence: int,
+        event: Event,
+        *,
+        at: datetime | None,
+        generation: int = 0,
+    ) -> Row:
+        """Return the row of an event with its number."""
+        return {
+            "run_id": run_id,
+            "sequence": sequence,
+            "generation": generation,
+            "type": event.type,
+            "payload": event.payload(),
+            "causation_id": self.causation_id,
+            "occurred_at": at,
+            "pending": self.announce(run_id, workflow_id, event),
+        }
+
+    def announce(self, run_id: uuid.UUID, workflow_id: str, event: Event) -> bool:
+        """Keep the event for those in this process who listen; return whether it is to be handed on to others."""
+        if self._announcer is not None:
+            self._announced.append((run_id, workflow_id, event.type, event.payload()))
+        return self.ports.subscribers.want(event.type, workflow_id)
+
+    def keep_announced(self, runs: Collection[uuid.UUID]) -> None:
+        """Leave out what is about other runs: nothing of theirs was written."""
+        self._announced = [one for one in self._announced if one[0] in runs]
+
     def _push(self) -> None:
-        self.ports.transport.push(self._messages)
+        if self.has_news and not self.ports.subscribers.wake() and not self._messages:
+            # Nobody here delivers; whoever hears the bell looks for that too.
+            self.ring_queue(DEFAULT_QUEUE)
+        if self._messages:
+            self.ports.transport.push(self._messages)
+        if self._announcer is not None:
+            self._announcer.tell(self._announced)
 
 
 def _change_of(pending: _Pending) -> RunChange:
     run = pending.run
     leaving = pending.leaving or (RunStatus(run.status),)
     return RunChange(run.pk, len(pending.events), pending.status, leaving, pending.columns)
+
+
+def goes_at_once(ports: Ports) -> bool:
+    """Whether what is done by one statement is a transaction by itself here, and the database's clock counts."""
+    connection = connections[ports.using]
+    if connection.vendor != "postgresql" or ports.is_frozen:
+        return False
+    return not connection.in_atomic_block and connection.get_autocommit()
 
 
 def transact(

@@ -16,6 +16,7 @@ from django.db import DatabaseError
 
 from workflow_engine.errors import (
     AlreadyAnswered,
+    BulkOperationNotFound,
     FieldError,
     IdempotencyConflict,
     InvalidConfig,
@@ -24,6 +25,7 @@ from workflow_engine.errors import (
     InvalidTransition,
     NotWaiting,
     RunNotFound,
+    ScheduleNotFound,
     StageNotFound,
     WorkflowEngineError,
     WorkflowNotFound,
@@ -111,7 +113,7 @@ def refusal_of(error: WorkflowEngineError | DatabaseError) -> Refusal:
         lines = [f"{error.what} of {error.subject}:", *(f"  {item}" for item in error.errors)]
         return Refusal("\n".join(lines), returncode=USAGE, code=error.code, errors=error.errors)
     returncode = UNAVAILABLE
-    if isinstance(error, RunNotFound):
+    if isinstance(error, RunNotFound | BulkOperationNotFound | ScheduleNotFound):
         returncode = NOT_FOUND
     elif isinstance(error, NotWaiting | AlreadyAnswered):
         # What was asked for is right, but too early or too late.

@@ -11,7 +11,7 @@ from workflow_engine.redaction import redact
 from workflow_engine.statuses import RunStatus
 
 from .looking import artifact_as_json, artifacts_of, duration_of, run_as_json, stages_of
-from .printing import error_line, size, table, value
+from .printing import error_line, file_lines, value
 
 
 def ending_as_json(run: WorkflowRun) -> dict[str, Any]:
@@ -33,9 +33,7 @@ def ending_lines(run: WorkflowRun) -> Iterator[str]:
         yield f"Output: {value(redact(run.get_output()))}"
     if files := artifacts_of(run):
         yield "Artifacts:"
-        yield from (
-            f"  {line}" for line in table(("name", "size", "key"), [(a.name, size(a.size), a.key) for a in files])
-        )
+        yield from (f"  {line}" for line in file_lines(files))
     if run.error:
         stage = f" in stage {run.error['stage']}" if run.error.get("stage") else ""
         yield f"Error{stage}: {error_line(run.error)}"

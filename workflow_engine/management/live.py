@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from workflow_engine.models import WorkflowRun
-from workflow_engine.statuses import OPEN_RUN, WaitKind
+from workflow_engine.statuses import OPEN_RUN
 
 from .changes import changed, in_words
 from .command import EngineCommand
@@ -64,10 +64,8 @@ class SilentView:
 
     def change(self, status: str) -> None:
         for line in stages_of(self._run):
-            if line.suspension is None or line.suspension.waits_for != WaitKind.ANSWER:
-                continue
-            text = f"Stage {line.stage_id} {line.suspension.words}."
-            if text not in self._told:
+            text = line.question
+            if text and text not in self._told:
                 self._told.add(text)
                 self.note(f"{text} Answer it with: {answer_command(self._run, line)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ _WAITS: dict[str, str] = {
     WaitKind.ANSWER: "waiting for an answer",
     WaitKind.TIMER: "sleeping",
     WaitKind.POLL: "waiting for a check",
+    WaitKind.ITEMS: "running their items",
+    WaitKind.CHILD: "waiting for a child run",
 }
 
 
@@ -50,10 +53,12 @@ class Overview:
         }
 
 
-def look_around(*, workflow: str | None, status: str | None, limit: int) -> Overview:
-    """Return the overview; ``workflow`` narrows what is counted and listed, ``status`` the list."""
+def look_around(*, workflow: str | None, status: str | None, limit: int, parent: uuid.UUID | None = None) -> Overview:
+    """Return the overview; ``workflow`` and ``parent`` narrow what is counted and listed, ``status`` the list."""
     ports = get_kernel().ports
     runs = WorkflowRun.objects.using(ports.using)
+    if parent is not None:
+        runs = runs.filter(parent_run=parent)
     if workflow is not None:
         runs = runs.for_workflow(workflow)
     newest = Counter(runs.order_by("-id").values_list("status", flat=True)[:MOST_COUNTED])
@@ -70,16 +75,18 @@ def look_around(*, workflow: str | None, status: str | None, limit: int) -> Over
         workers=list(WorkerHeartbeat.objects.using(ports.using).alive(ports.clock.db_now()).order_by("started_at")),
         pauses=list(Pause.objects.using(ports.using).order_by("scope", "name")),
         oldest_waiting=waiting.order_by("id").first(),
-        suspended=_suspended(ports.using, workflow),
+        suspended=_suspended(ports.using, workflow, parent),
         latest=list(listed.order_by("-id")[:limit]),
     )
 
 
-def _suspended(using: str, workflow: str | None) -> dict[str, int]:
+def _suspended(using: str, workflow: str | None, parent: uuid.UUID | None) -> dict[str, int]:
     """Count what suspended stages wait for. Found by their runs, which are RUNNING and have an index."""
     rows = StageRun.objects.using(using).current().filter(run__status=RunStatus.RUNNING, status=StageStatus.SUSPENDED)
     if workflow is not None:
         rows = rows.filter(run__workflow=workflow)
+    if parent is not None:
+        rows = rows.filter(run__parent_run=parent)
     found = Counter(rows.order_by().values_list("wait_kind", flat=True)[:MOST_COUNTED])
     return {kind.value: found[kind] for kind in WaitKind}
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
 
 from workflow_engine.graphs.words import cut, one_line, pad, width_of
+from workflow_engine.models import WorkflowArtifact
 
 LONGEST_VALUE = 2_000
 LONGEST_ERROR = 300
+MOST_FILES = 20
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -60,6 +62,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [header, *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(width_of(line[column]) for line in lines) for column in range(len(header))]
     return ["  ".join(pad(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def file_lines(files: Sequence[WorkflowArtifact]) -> Iterator[str]:
+    """Yield a table of the first files, and how many more there are: each item of a map may have its own."""
+    rows = [(file.name, size(file.size), file.key) for file in files[:MOST_FILES]]
+    yield from table(("name", "size", "key"), rows)
+    if len(files) > MOST_FILES:
+        yield f"and {len(files) - MOST_FILES:,} more: --json lists all"
 
 
 def facts(pairs: Mapping[str, str]) -> list[str]:

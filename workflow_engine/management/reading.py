@@ -6,10 +6,13 @@ import json
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from .command import USAGE, Refusal
+
+LONGEST_NUMBER = 4
 
 
 def read_json(text: str, option: str) -> Any:
@@ -72,6 +75,17 @@ def seconds(text: str) -> float:
     if not 0 <= number < float("inf"):
         raise ArgumentTypeError(f"must be a number of seconds, 0 or more, got {text!r}")
     return number
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def age(text: str) -> timedelta:
+    """Read a length of time for argparse: a whole number and a unit, ``90s``, ``15m``, ``12h``, ``7d``, ``2w``."""
+    number, unit = text[:-1], text[-1:]
+    if not number.isdecimal() or len(number) > LONGEST_NUMBER or unit not in _UNITS:
+        raise ArgumentTypeError(f"must be a whole number and one of s, m, h, d and w, such as 7d, got {text!r}")
+    return timedelta(**{_UNITS[unit]: int(number)})
 
 
 def names(text: str) -> list[str]:

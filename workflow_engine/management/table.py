@@ -92,22 +92,32 @@ class TableView:
         return Group(Text(f"{self._run.workflow}  {self._status}  {elapsed}", style="bold", end="\n"), table)
 
     def _row(self, line: StageLine) -> tuple[RenderableType, ...]:
-        symbol, letter, style = _RETRYING if line.retry_at else _LOOKS[line.status]
+        symbol, letter, style = _look(line)
         return (
             Text(symbol if self._console.encoding.startswith("utf") else letter, style=style),
             Text(line.stage_id, style=style if line.status == NOT_YET else ""),
             str(line.attempt or ""),
             _bar(line, self._bar_width),
-            f"{line.percent:.0f}%" if line.percent is not None and line.is_running else "",
+            f"{line.percent:.0f}%" if line.percent is not None and _moves(line) else "",
             spell(line.duration) if line.duration is not None else "",
             Text(_message(line), style=style),
         )
 
 
+def _look(line: StageLine) -> tuple[str, str, str]:
+    if line.retry_at:
+        return _RETRYING
+    return _LOOKS[StageStatus.RUNNING if line.runs_items else line.status]
+
+
+def _moves(line: StageLine) -> bool:
+    return line.is_running or line.runs_items
+
+
 def _bar(line: StageLine, width: int) -> RenderableType:
     if line.status == StageStatus.COMPLETED:
         return ProgressBar(total=100, completed=100, width=width)
-    if line.percent is None and not line.is_running:
+    if line.percent is None and not _moves(line):
         return ""
     return ProgressBar(total=100, completed=line.percent or 0, width=width, pulse=line.percent is None)
 
@@ -115,7 +125,7 @@ def _bar(line: StageLine, width: int) -> RenderableType:
 def _message(line: StageLine) -> str:
     if line.retry_at:
         return retry_in_words(line)
-    if line.remark:
+    if line.remark and not line.error:
         return one_line(line.remark)
     if line.error and not line.is_running:
         return error_line(line.error)

@@ -19,39 +19,57 @@ from .rows import Row, as_json
 _ENDED = (
     "run_id uuid, stage_run_id uuid, generation integer, stage_id text, attempt_number integer, held_token bigint, "
     "holder uuid, output jsonb, metrics jsonb, cost float8, tokens bigint, elapsed float8, events integer, "
-    "ends boolean, leaving text"
+    "ends boolean, limited boolean, leaving text"
 )
 _NEXT = (
     "run_id uuid, id uuid, stage text, group_number smallint, stage_number smallint, queue text, status text, "
     "attempt integer, token bigint, worker uuid, alone boolean, conditional boolean, config jsonb"
 )
-_EVENT = "run_id uuid, number integer, type text, payload jsonb"
+_NOTICES = """notices AS (
+    INSERT INTO workflow_engine_runnotice (run_id, stage_run_id, sender, kind, due_at, tries)
+    SELECT parent_run_id, parent_stage_run_id, run_id, 'child_ended', now, 0 FROM done
+    WHERE ends AND parent_run_id IS NOT NULL),
+"""
+# A run that is counted by a limit leaves its place.
+_PLACES = """places AS (
+    INSERT INTO workflow_engine_runnotice (run_id, stage_run_id, sender, kind, due_at, tries)
+    SELECT run_id, NULL, run_id, 'place', now, 0 FROM done WHERE ends AND limited),
+"""
+_EVENT = "run_id uuid, number integer, type text, payload jsonb, pending boolean"
 
 
 def finish_at_once(
     using: str, ended: Sequence[Row], following: Sequence[Row], events: Sequence[Row], causation_id: uuid.UUID
-) -> set[uuid.UUID]:
+) -> dict[uuid.UUID, bool]:
     """Complete stages and advance their runs; return the ids of the stage runs that were completed.
 
+    True: its run has ended with it, and there is a notice of that: for whoever has started it, or its limit.
+
     Args:
-        ended: one row per attempt, columns as in ``_ENDED``; of every run at most one.
+        ended: one row per attempt, columns as in ``_ENDED``; of every run at most one. ``limited``: it ends its run,
+            which a limit may count.
         following: the next groups' stages, of whose columns ``_NEXT`` are read; ``worker`` is set if they start in the
             caller's process.
         events: ``number`` counts from 1 per run; what ``run.completed`` says of the whole run is filled in.
     """
     with connections[using].cursor() as cursor:
-        cursor.execute(_statement(), [as_json(ended), as_json(following), str(causation_id), as_json(events)])
-        return {key for (key,) in cursor.fetchall()}
+        cursor.execute(
+            _statement(any(row["ends"] for row in ended), any(row["limited"] for row in ended)),
+            [as_json(ended), as_json(following), str(causation_id), as_json(events)],
+        )
+        return {key: bool(tells) for key, tells in cursor.fetchall()}
 
 
 @cache
-def _statement() -> str:
+def _statement(ends: bool, limited: bool) -> str:
+    """Return the statement; ``ends``: a run may end by it, so whoever has started it is told."""
     run, stage = "workflow_engine_workflowrun", "workflow_engine_stagerun"
     attempt, event = "workflow_engine_stageattempt", "workflow_engine_outboxevent"
     return f"""
 WITH ended AS MATERIALIZED (SELECT * FROM jsonb_to_recordset(%s::jsonb) AS v({_ENDED})),
 locked AS MATERIALIZED (
     SELECT ended.*, r.event_seq, r.rank_at, r.priority, r.started_at AS began_at, CLOCK_TIMESTAMP() AS now,
+        r.parent_run_id, r.parent_stage_run_id,
         r.total_cost + ended.cost AS total_cost, r.total_tokens + ended.tokens AS total_tokens
     FROM {run} AS r JOIN ended ON r.id = ended.run_id
     WHERE r.status = ended.leaving AND r.paused_at IS NULL AND r.generation = ended.generation
@@ -74,18 +92,19 @@ following AS (
         CASE WHEN worker IS NOT NULL THEN now END, config
     FROM jsonb_to_recordset(%s::jsonb) AS v({_NEXT}) JOIN done ON done.run_id = v.run_id),
 events AS (
-    INSERT INTO {event} (run_id, sequence, generation, type, payload, causation_id, occurred_at)
+    INSERT INTO {event} (run_id, sequence, generation, type, payload, causation_id, occurred_at, pending)
     SELECT v.run_id, event_seq + number, done.generation, type,
         CASE WHEN type = 'run.completed' THEN payload || jsonb_strip_nulls(jsonb_build_object(
             'duration_ms', ROUND(EXTRACT(EPOCH FROM now - began_at) * 1000)::bigint,
             'total_cost', NULLIF(total_cost, 0), 'total_tokens', NULLIF(total_tokens, 0))) ELSE payload END,
-        %s::uuid, now
-    FROM jsonb_to_recordset(%s::jsonb) AS v({_EVENT}) JOIN done ON done.run_id = v.run_id),
-runs AS (
+        %s::uuid, now, pending
+    FROM jsonb_to_recordset(%s::jsonb) AS v({_EVENT}) JOIN done ON done.run_id = v.run_id
+    ORDER BY v.run_id, number),
+{_NOTICES if ends else ""}{_PLACES if limited else ""}runs AS (
     UPDATE {run} AS r SET event_seq = r.event_seq + done.events,
         total_cost = done.total_cost, total_tokens = done.total_tokens,
         status = CASE WHEN done.ends THEN 'COMPLETED' ELSE r.status END,
         finished_at = CASE WHEN done.ends THEN done.now ELSE r.finished_at END
     FROM done WHERE r.id = done.run_id)
-SELECT id FROM done
+SELECT id, ends AND (limited OR parent_run_id IS NOT NULL) FROM done
 """  # noqa: S608 - names of tables and types only

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from typing import Any, TypeVar
 
 from django.db import connections, models
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 from django.db.models.sql.compiler import SQLCompiler
 
 M = TypeVar("M", bound=models.Model)
+
+# When something is due that somebody will let go: before that it is not in the way of any queue.
+HELD_BACK = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+def constant(status: Enum) -> RawSQL:
+    """Return a status as part of a statement's text: for conditions that a partial index is to answer.
+
+    A prepared statement that is planned once for all its parameters cannot use the index of one value of them, and
+    reads the whole table instead (PostgreSQL's generic plans, ``plan_cache_mode``; SQLite alike).
+    """
+    return RawSQL(f"'{status.value}'", ())  # noqa: S611 - our own words
 
 
 class DbNow(Now):

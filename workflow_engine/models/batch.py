@@ -17,10 +17,13 @@ from typing import Any
 from django.db import connections, models
 
 from .base import PRIORITY_HEAD_START
-from .rows import Row, as_json, from_json, quoted, stored
+from .limits import RunPlace
+from .rows import Row, as_json, few, from_json, quoted, stored
 from .runs import WorkflowRun
 
 _RUNS = WorkflowRun._meta.db_table
+# Rows with a priority, whose rank follows from it.
+_RANKED = (WorkflowRun, RunPlace)
 # What a change may set beside the status; left as it is where the change does not say.
 _CHANGED = ("started_at", "finished_at", "deadline_at", "error", "total_cost", "total_tokens")
 
@@ -138,7 +141,7 @@ def _statement(shape: tuple[tuple[type[models.Model], tuple[str, ...]], ...], ru
         "FROM jsonb_to_recordset(%s::jsonb) AS v(id uuid, events integer, to_status text, leaving text, "
         "or_leaving text, started_at timestamptz, finished_at timestamptz, deadline_at timestamptz, error jsonb, "
         "total_cost float8, total_tokens bigint) "
-        "WHERE r.id = v.id AND r.status IN (v.leaving, v.or_leaving) RETURNING 1)"
+        f"WHERE r.id = v.id AND r.status IN (v.leaving, v.or_leaving) AND {few('events')} RETURNING 1)"
     )
     return f"WITH {', '.join(parts)} SELECT count(*), STATEMENT_TIMESTAMP() FROM changed"  # noqa: S608 - names only
 
@@ -156,7 +159,7 @@ def _value(model: type[models.Model], name: str, column: str) -> str:
     field = model._meta.get_field(name)
     if not isinstance(field, models.DateTimeField) or field.null:
         return column
-    if model is WorkflowRun and name == "rank_at":
+    if name == "rank_at" and model in _RANKED:
         seconds = PRIORITY_HEAD_START.total_seconds()
         return f"COALESCE(rank_at, STATEMENT_TIMESTAMP() - priority * INTERVAL '{seconds:g} seconds')"
     return f"COALESCE({column}, STATEMENT_TIMESTAMP())"

@@ -14,7 +14,7 @@ from typing import Any
 from django.apps import apps
 from django.db import connections, models
 
-from .rows import Row, as_json, from_json, quoted, stored
+from .rows import Row, as_json, few, from_json, quoted, stored
 
 
 def change_guarded(
@@ -68,7 +68,8 @@ def _one_statement(
     return (
         f"UPDATE {connection.ops.quote_name(model._meta.db_table)} AS s SET {', '.join(sets)} "  # noqa: S608 - names
         # The status as data too: with a literal the planner may read the whole partial index of that status.
-        f"FROM {source} WHERE s.id = v.id AND s.token = v.held_token AND s.status = v.leaving RETURNING s.id"
+        f"FROM {source} WHERE s.id = v.id AND s.token = v.held_token AND s.status = v.leaving "
+        f"AND {few('held_token')} RETURNING s.id"
     )
 
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from workflow_engine.conf import get_setting
 from workflow_engine.errors import BlobCorrupt
 
 
@@ -26,6 +27,8 @@ def read_blobs_with(store: BlobReader) -> None:
 class Envelope:
     """``{"json": text}`` or ``{"blob": key, "size": bytes, "sha256": hex}``; None: there is no value.
 
+    The output of a mapped stage is ``{"items": reference}``: its value is made of the items' rows when it is asked for.
+
     The value is kept as text: PostgreSQL's ``jsonb`` would sort its keys and turn 1e22 into a whole number, MariaDB
     refuses more than 32 levels. The envelope also makes ``null`` a value like any other.
     """
@@ -44,10 +47,19 @@ class Envelope:
         """Bytes of the blob; None for inline values."""
         return self.data.get("size") if self.data else None
 
-    def raw(self, blobs: BlobReader | None = None) -> bytes:
+    @property
+    def items(self) -> dict[str, Any] | None:
+        """Where the results of a mapped stage are: see ``models.maps``."""
+        return self.data.get("items") if self.data else None
+
+    def raw(self, blobs: BlobReader | None = None, *, using: str | None = None) -> bytes:
         """Return the JSON text. Raises ``BlobNotFound`` or ``BlobCorrupt``."""
         if self.data is None:
             raise LookupError("there is no value")
+        if self.items is not None:
+            from .maps import items_json
+
+            return b"[%s]" % b",".join(items_json(self.items, using or get_setting("DATABASE"), blobs))
         if self.blob_key is None:
             return str(self.data["json"]).encode()
         content = (blobs or _reader[0]).get(self.blob_key)
@@ -58,11 +70,11 @@ class Envelope:
             )
         return content
 
-    def open(self, blobs: BlobReader | None = None) -> Any:
+    def open(self, blobs: BlobReader | None = None, *, using: str | None = None) -> Any:
         """Return the value, or None if there is none. Raises ``BlobNotFound`` or ``BlobCorrupt``."""
         if self.data is None:
             return None
-        return json.loads(self.raw(blobs))
+        return json.loads(self.raw(blobs, using=using))
 
 
 def inline(value: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from workflow_engine.ids import uuid7
 from workflow_engine.statuses import FINISHED_RUN, OPEN_RUN, RunStatus, StageStatus
 
-from .base import lock_rows, rank
+from .base import HELD_BACK, constant, lock_rows, rank
 from .payloads import Envelope
 
 DEFAULT_PRIORITY = 5
@@ -46,13 +46,13 @@ class WorkflowRunQuerySet(models.QuerySet["WorkflowRun"]):
 
     def waiting(self, now: Any) -> WorkflowRunQuerySet:
         """Unpaused runs that are due to begin, of whatever workflow."""
-        due = self.filter(status=RunStatus.PENDING, paused_at__isnull=True, due_at__lte=now)
+        due = self.filter(status=constant(RunStatus.PENDING), paused_at__isnull=True, due_at__lte=now)
         # No rank is after its due time, so the index need not be read past now: later starts cost nothing.
         return due.filter(rank_at__lte=now).order_by("rank_at", "id")
 
     def overdue(self, now: Any) -> WorkflowRunQuerySet:
         """Running runs whose time is over, the longest first."""
-        return self.filter(status=RunStatus.RUNNING, deadline_at__lte=now).order_by("deadline_at", "id")
+        return self.filter(status=constant(RunStatus.RUNNING), deadline_at__lte=now).order_by("deadline_at", "id")
 
     def pause(self, run: WorkflowRun, now: Any) -> bool:
         """Pause an open run whose lock is held; False if it is paused already, or has ended."""
@@ -80,6 +80,8 @@ HOT_COLUMNS = (
     "paused_at",
     "total_cost",
     "total_tokens",
+    "parent_run_id",
+    "parent_stage_run_id",
 )
 DATA_COLUMNS = ("plan", "config", "input", "metadata")
 
@@ -113,7 +115,10 @@ class WorkflowRun(models.Model):
     )
     subject_id = models.CharField(max_length=100, default="")
     subject = GenericForeignKey("subject_type", "subject_id")
-    # The stage that waits for this run, when it was started by another run.
+    # The run and its stage that wait for this one, if it was started by another run.
+    parent_run = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, db_constraint=False, db_index=False, related_name="child_runs"
+    )
     parent_stage_run = models.ForeignKey(
         "workflow_engine.StageRun",
         on_delete=models.SET_NULL,
@@ -122,6 +127,11 @@ class WorkflowRun(models.Model):
         db_index=False,
         related_name="child_runs",
     )
+    # The first of its line, None if it is that itself; and how many lie between: 0 for a run that nobody has started.
+    root_run = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, db_constraint=False, db_index=False, related_name="+"
+    )
+    depth = models.PositiveSmallIntegerField(_("depth"), default=0, db_default=0)
 
     objects = WorkflowRunQuerySet.as_manager()
 
@@ -171,6 +181,8 @@ class WorkflowRun(models.Model):
             models.Index(
                 fields=["parent_stage_run"], condition=Q(parent_stage_run__isnull=False), name="wfe_run_parent"
             ),
+            models.Index(fields=["parent_run"], condition=Q(parent_run__isnull=False), name="wfe_run_children"),
+            models.Index(fields=["root_run"], condition=Q(root_run__isnull=False), name="wfe_run_root"),
         )
 
     def __str__(self) -> str:
@@ -218,6 +230,7 @@ class WorkflowRun(models.Model):
         for group in reversed(self.plan["groups"]):
             stages = [item["id"] for item in group["stages"]]
             rows = self.stage_runs.filter(stage__in=stages, superseded_at__isnull=True, status=StageStatus.COMPLETED)
+            rows = rows.filter(map_index=-1)
             outputs = {row.stage: row.get_output() for row in rows}
             if len(stages) > 1:
                 return {stage.replace("-", "_"): outputs[stage] for stage in stages if stage in outputs}
@@ -228,7 +241,7 @@ class WorkflowRun(models.Model):
     @property
     def output_group(self) -> int:
         """Number of the group whose output is the run's; 0: everything was skipped, so it is the input."""
-        done = self.stage_runs.filter(superseded_at__isnull=True, status=StageStatus.COMPLETED)
+        done = self.stage_runs.filter(superseded_at__isnull=True, status=StageStatus.COMPLETED, map_index=-1)
         completed = set(done.values_list("stage", flat=True))
         groups = self.plan["groups"]
         for number in range(len(groups), 0, -1):
@@ -237,9 +250,19 @@ class WorkflowRun(models.Model):
                 return number
         return 0
 
+    @property
+    def due_time(self) -> datetime | None:
+        """From when on it may begin; None while it waits for a place of its workflow's limit."""
+        return None if self.due_at == HELD_BACK else self.due_at
+
+    def set_deadline(self, at: datetime) -> bool:
+        """Let the time of a RUNNING run whose lock is held be over then."""
+        rows = WorkflowRun.objects.using(self._state.db).filter(pk=self.pk, status=RunStatus.RUNNING)
+        return bool(rows.update(deadline_at=at))
+
     def mark_unknown(self, since: datetime | None) -> bool:
-        """No living worker has known the workflow since then (None: one does); only while the run is PENDING."""
-        rows = WorkflowRun.objects.using(self._state.db).filter(pk=self.pk, status=RunStatus.PENDING)
+        """No living worker has known the workflow since then (None: one does); only while the run is open."""
+        rows = WorkflowRun.objects.using(self._state.db).filter(pk=self.pk, status__in=OPEN_RUN)
         return bool(rows.update(unknown_since=since))
 
     # Status changes are one UPDATE that names the statuses it may leave and carries the event numbers.
@@ -289,6 +312,15 @@ class WorkflowRun(models.Model):
         for name, value in columns.items():
             setattr(self, name, value)
         return True
+
+
+def family(path: str, run_id: uuid.UUID) -> Q:
+    """Return the condition that ``path`` leads to this run, or to one that it has started, directly or not.
+
+    ``path``: name of a foreign key to runs; empty: the rows are runs themselves.
+    """
+    key, start = (path, f"{path}__") if path else ("pk", "")
+    return Q(**{key: run_id}) | Q(**{f"{start}root_run": run_id}) | Q(**{f"{start}parent_run": run_id})
 
 
 class RunData(models.Model):

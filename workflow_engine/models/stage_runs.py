@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from workflow_engine.ids import uuid7
 from workflow_engine.statuses import FINISHED_STAGE, OPEN_STAGE, UNFINISHED_STAGE, RunStatus, StageStatus, WaitKind
 
-from .base import lock_rows
+from .base import HELD_BACK, constant, lock_rows
 from .compiled import padded, rows_of
 from .guarded import change_guarded
 from .payloads import Envelope
@@ -56,13 +56,23 @@ class StageRunQuerySet(SuspendedRows):
         """The rows that count: not superseded by a rerun."""
         return self.filter(superseded_at__isnull=True)
 
+    def stages(self) -> StageRunQuerySet:
+        """One row per stage: those of a map's items are left out."""
+        return self.filter(map_index=NOT_AN_ITEM)
+
+    def of_kind(self, *, items: bool, others: bool) -> StageRunQuerySet:
+        """Leave out items of maps, or everything else."""
+        if items and others:
+            return self
+        return self.filter(map_index__gt=NOT_AN_ITEM) if items else self.stages()
+
     def in_order(self) -> StageRunQuerySet:
         return self.order_by("group_number", "stage_number", "map_index", "id")
 
     def due(self, now: Any, queues: list[str] | None) -> StageRunQuerySet:
         """Stages that may start now, the first to start first; ``queues`` None: of every queue."""
         # No rank is after its due time, so the index need not be read past now: waiting retries cost nothing.
-        rows = self.filter(status=StageStatus.PENDING, due_at__lte=now, rank_at__lte=now)
+        rows = self.filter(status=constant(StageStatus.PENDING), due_at__lte=now, rank_at__lte=now)
         if queues is not None:
             rows = rows.filter(queue__in=queues)
         return rows.order_by("rank_at", "id")
@@ -109,12 +119,26 @@ class StageRunQuerySet(SuspendedRows):
 
         def build() -> StageRunQuerySet:
             rows = StageRun.objects.using(using).current().filter(run_id__in=[uuid.uuid4() for _ in wanted])
-            return rows.filter(status__in=UNFINISHED_STAGE).order_by(*_IN_ORDER)
+            # What becomes of a map is decided by its counts, and stands in the row of the stage itself.
+            return rows.filter(status__in=UNFINISHED_STAGE).stages().order_by(*_IN_ORDER)
 
-        return self.small(("unfinished", len(wanted)), build, [*wanted, *UNFINISHED_STAGE])
+        return self.small(("unfinished", len(wanted)), build, [*wanted, *UNFINISHED_STAGE, NOT_AN_ITEM])
 
-    def start_all(self, rows: Sequence[StageRun], *, worker: uuid.UUID, at: datetime, alone: bool) -> list[StageRun]:
-        """``start`` for many rows by one statement; return those that started."""
+    def held_back(self, run_id: uuid.UUID, stage: str, generation: int, first: int, most: int) -> list[StageRun]:
+        """Return the next items of a map that were not let go, with what they are, from index ``first`` on."""
+        rows = self.filter(run=run_id, stage=stage, generation=generation, map_index__gte=first)
+        rows = rows.filter(status=StageStatus.PENDING, due_at=HELD_BACK).order_by("map_index")
+        return list(rows.only(*_SMALL, "item")[:most])
+
+    def let_go(self, ids: Sequence[uuid.UUID], *, due_at: datetime, rank_at: datetime) -> None:
+        """Let items that were held back be due; the run's lock is held."""
+        if ids:
+            self.filter(pk__in=ids, status=StageStatus.PENDING).update(due_at=due_at, rank_at=rank_at)
+
+    def start_all(
+        self, rows: Sequence[StageRun], *, worker: uuid.UUID, at: datetime, alone: bool, **columns: Any
+    ) -> list[StageRun]:
+        """``start`` for many rows by one statement, which sets ``columns`` too; return those that started."""
         started = change_guarded(
             self.db,
             [{"id": row.pk, "held_token": row.token} for row in rows],
@@ -126,6 +150,7 @@ class StageRunQuerySet(SuspendedRows):
                 "started_at": at,
                 "progress": None,
                 "unknown_since": None,
+                **columns,
             },
             counted=("token", "attempt"),
         )
@@ -153,7 +178,11 @@ class StageRunQuerySet(SuspendedRows):
 
     def cancel_open(self, run: WorkflowRun, now: Any) -> int:
         """Cancel every open stage of a run whose lock is held; their tokens are void from here on."""
-        return self.filter(run=run, status__in=OPEN_STAGE).update(
+        return self.filter(run=run, status__in=OPEN_STAGE).cancel(now)
+
+    def cancel(self, now: Any) -> int:
+        """Cancel these open stages of a run whose lock is held."""
+        return self.filter(status__in=OPEN_STAGE).update(
             status=StageStatus.CANCELLED, finished_at=now, worker=None, token=F("token") + 1
         )
 
@@ -197,6 +226,8 @@ class StageRun(StageChanges, Suspendable):
     started_at = models.DateTimeField(_("started at"), null=True)
     finished_at = models.DateTimeField(_("finished at"), null=True)
     config = models.JSONField(_("config"), default=dict)
+    # The envelope of the item, for a row of a mapped stage.
+    item = models.JSONField(null=True, editable=False)
     output = models.JSONField(null=True, editable=False)
     error = models.JSONField(_("error"), null=True)
     metrics = models.JSONField(_("metrics"), null=True)
@@ -274,6 +305,16 @@ class StageRun(StageChanges, Suspendable):
     @property
     def item_index(self) -> int | None:
         return None if self.map_index == NOT_AN_ITEM else self.map_index
+
+    @property
+    def due_time(self) -> datetime | None:
+        """When it is due, or was; None for an item that is held back until others have ended."""
+        return None if self.due_at == HELD_BACK else self.due_at
+
+    @property
+    def wake_time(self) -> datetime | None:
+        """When something is due for a suspended stage; None while it waits for its items, or for another run."""
+        return None if self.wait_kind in (WaitKind.ITEMS, WaitKind.CHILD) else self.wake_at
 
     @property
     def is_finished(self) -> bool:

@@ -12,7 +12,7 @@ from django.db.models import F, Q
 
 from workflow_engine.statuses import RunStatus, StageStatus, WaitKind
 
-from .base import lock_rows, rank
+from .base import constant, lock_rows, rank
 
 if TYPE_CHECKING:
     from .stage_runs import StageRun
@@ -33,7 +33,7 @@ class SuspendedRows(models.QuerySet["StageRun"]):
     """Reads of suspended stages, and the claim of those whose completion is to be checked."""
 
     def suspended(self) -> SuspendedRows:
-        return self.filter(status=StageStatus.SUSPENDED)
+        return self.filter(status=constant(StageStatus.SUSPENDED))
 
     def waking(self, now: Any, known: Mapping[str, Sequence[str]] | None = None) -> SuspendedRows:
         """Suspended stages whose timer or deadline for an answer is over, the longest waiting first.
@@ -81,6 +81,22 @@ class SuspendedRows(models.QuerySet["StageRun"]):
         No run is locked: the claim of a check changes no state.
         """
         return list(lock_rows(due.select_related("run__data"), skip_locked=True)[:most])
+
+    def wake_parents(self, rows: Sequence[StageRun], now: datetime) -> None:
+        """SUSPENDED → PENDING for stages of one run that wait for a child run; the lock of their run is held."""
+        if rows:
+            waiting = self.suspended().filter(pk__in=[row.pk for row in rows], wait_kind=WaitKind.CHILD)
+            changes = {**_NO_WAIT, "status": StageStatus.PENDING, "due_at": now}
+            waiting.update(**changes, rank_at=rank(now, rows[0].priority))
+
+    def rechecked(self, now: Any) -> SuspendedRows:
+        """Suspended stages whose items or child run were not looked at for a while."""
+        rows = self.suspended().filter(wait_kind__in=(WaitKind.ITEMS, WaitKind.CHILD), wake_at__lte=now)
+        return rows.order_by("wake_at", "id")
+
+    def look_later(self, wake_at: Any) -> int:
+        """Let these suspended stages be looked at again at ``wake_at``; nothing else about them changes."""
+        return self.suspended().update(wake_at=wake_at)
 
     def take_checks(self, rows: Sequence[StageRun], worker: uuid.UUID) -> None:
         """Let ``worker`` hold rows that are locked, with a new token each."""

@@ -21,6 +21,13 @@ _PLAIN_INDEXES_OF_WAITS = {
     "wfe_stage_wake_plain": ("workflow_engine_stagerun", "status, wake_at"),
     "wfe_run_deadline_plain": ("workflow_engine_workflowrun", "status, deadline_at"),
 }
+_PLAIN_INDEXES_OF_LINES = {
+    "wfe_run_parent_plain": ("workflow_engine_workflowrun", "parent_stage_run_id"),
+    "wfe_run_children_plain": ("workflow_engine_workflowrun", "parent_run_id"),
+    "wfe_run_root_plain": ("workflow_engine_workflowrun", "root_run_id"),
+}
+# Its counts change with every chunk of items.
+_FILLFACTOR_OF_MAPS = {"workflow_engine_stagemap": 50}
 
 
 def tune(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
@@ -54,4 +61,61 @@ def untune_waits(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
     """Undo ``tune_waits``."""
     if schema_editor.connection.vendor == "mysql":
         for name, (table, _) in _PLAIN_INDEXES_OF_WAITS.items():
+            schema_editor.execute(f"DROP INDEX {name} ON {table}")
+
+
+def tune_lines(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Set what runs that start runs need besides, and the counts of maps."""
+    if schema_editor.connection.vendor == "postgresql":
+        for table, percent in _FILLFACTOR_OF_MAPS.items():
+            schema_editor.execute(f"ALTER TABLE {table} SET (fillfactor = {percent})")
+    elif schema_editor.connection.vendor == "mysql":
+        for name, (table, columns) in _PLAIN_INDEXES_OF_LINES.items():
+            schema_editor.execute(f"CREATE INDEX {name} ON {table} ({columns})")
+
+
+def untune_lines(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Undo ``tune_lines``."""
+    if schema_editor.connection.vendor == "postgresql":
+        for table in _FILLFACTOR_OF_MAPS:
+            schema_editor.execute(f"ALTER TABLE {table} RESET (fillfactor)")
+    elif schema_editor.connection.vendor == "mysql":
+        for name, (table, _) in _PLAIN_INDEXES_OF_LINES.items():
+            schema_editor.execute(f"DROP INDEX {name} ON {table}")
+
+
+_PLAIN_INDEXES_OF_BULK = {
+    "wfe_bulk_status_plain": ("workflow_engine_bulkoperation", "status"),
+    "wfe_bulk_target_plain": ("workflow_engine_bulktarget", "operation_id, outcome, id"),
+}
+
+
+def tune_bulk(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Set what the tables of bulk operations need besides."""
+    if schema_editor.connection.vendor == "mysql":
+        for name, (table, columns) in _PLAIN_INDEXES_OF_BULK.items():
+            schema_editor.execute(f"CREATE INDEX {name} ON {table} ({columns})")
+
+
+def untune_bulk(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Undo ``tune_bulk``."""
+    if schema_editor.connection.vendor == "mysql":
+        for name, (table, _) in _PLAIN_INDEXES_OF_BULK.items():
+            schema_editor.execute(f"DROP INDEX {name} ON {table}")
+
+
+_PLAIN_INDEXES_OF_EVENTS = {"wfe_event_pending_plain": ("workflow_engine_outboxevent", "pending, id")}
+
+
+def tune_events(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Set what events that are to be handed on need besides."""
+    if schema_editor.connection.vendor == "mysql":
+        for name, (table, columns) in _PLAIN_INDEXES_OF_EVENTS.items():
+            schema_editor.execute(f"CREATE INDEX {name} ON {table} ({columns})")
+
+
+def untune_events(apps: Any, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    """Undo ``tune_events``."""
+    if schema_editor.connection.vendor == "mysql":
+        for name, (table, _) in _PLAIN_INDEXES_OF_EVENTS.items():
             schema_editor.execute(f"DROP INDEX {name} ON {table}")

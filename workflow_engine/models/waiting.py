@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +13,12 @@ from django.utils.translation import ngettext
 
 from workflow_engine.statuses import OPEN_STAGE, PauseScope, RunStatus, StageStatus, WaitKind
 
+from .awaited import Awaited
+from .base import HELD_BACK
+from .in_line import why_in_line
 from .pauses import Pause
 from .runs import WorkflowRun
-from .stage_runs import StageRun
+from .stage_runs import NOT_AN_ITEM, StageRun
 from .suspended import error_text, suspended_in_words
 from .suspended import time_in_words as _time
 from .workers import WorkerHeartbeat
@@ -25,7 +29,10 @@ LONGEST_REASON = 200
 
 
 def waiting_reason(run: WorkflowRun, now: datetime) -> str:
-    """Say what the run is doing or waiting for; an empty text once it has ended. At most four queries."""
+    """Say what the run is doing or waiting for; an empty text once it has ended.
+
+    At most seven queries, however many stages and items the run has.
+    """
     if run.is_finished:
         return ""
     if run.paused_at is not None:
@@ -36,6 +43,8 @@ def waiting_reason(run: WorkflowRun, now: datetime) -> str:
         return _("The workflow %(workflow)s has been paused %(pause)s. Nothing new starts until it is resumed.") % facts
     if run.status == RunStatus.RUNNING:
         return _why_running(run, now, pauses)
+    if run.due_time is None:
+        return " ".join(filter(None, (why_in_line(run, now), _missing_worker(_alive(run, now), run.workflow))))
     if run.due_at > now:
         return _("Not due before %(time)s.") % {"time": _time(run.due_at)}
     return _no_worker(_alive(run, now), run.workflow)
@@ -60,48 +69,73 @@ def _pause_text(since: datetime, actor: str | None, reason: str | None) -> str:
 
 def _why_running(run: WorkflowRun, now: datetime, pauses: Sequence[Pause]) -> str:
     rows = StageRun.objects.using(run._state.db).current().filter(run=run, status__in=OPEN_STAGE).in_order()
+    # Of a map only the items that were let go.
+    rows = rows.exclude(due_at=HELD_BACK).defer("config", "item", "output", "metrics", "state")
     # Those that run come first: what happens now says more than what will.
-    rows = rows.defer("config", "output", "metrics", "state")
     found = sorted(rows[:100], key=lambda row: row.status != StageStatus.RUNNING)
-    if not found:
+    stages = [row for row in found if row.map_index == NOT_AN_ITEM]
+    if not stages and (in_line := why_in_line(run, now)):
+        # It runs again, and nothing of it may start yet.
+        return in_line
+    if not stages:
         return _("Between two groups: the orchestrator moves it on at its next tick.")
-    alive = _alive(run, now)
-    names = _names(run, {row.worker for row in found[:MOST_STAGES] if row.worker})
-    sentences = [_why_stage(row, run, now, alive, names, pauses) for row in found[:MOST_STAGES]]
-    rest = len(found) - MOST_STAGES
+    shown = [one for row in stages[:MOST_STAGES] for one in (row, *_first_item(row, found))]
+    names = _names(run, {row.worker for row in shown if row.worker})
+    look = _Look(run, now, pauses, _alive(run, now), names, Awaited(shown, str(run._state.db)))
+    sentences = [_why_stage(row, look) for row in shown]
+    rest = len(stages) - MOST_STAGES
     if rest > 0:
         more = ngettext("%(count)d more stage is open.", "%(count)d more stages are open.", rest)
         sentences.append(more % {"count": rest})
-    return " ".join(dict.fromkeys(sentences))
+    return " ".join(filter(None, dict.fromkeys(sentences)))
 
 
-def _why_stage(
-    row: StageRun,
-    run: WorkflowRun,
-    now: datetime,
-    alive: Sequence[WorkerHeartbeat],
-    names: dict[uuid.UUID, str],
-    pauses: Sequence[Pause],
-) -> str:
-    facts: dict[str, Any] = {"stage": row.stage, "time": _time(row.due_at), "attempt": row.attempt}
+def _first_item(row: StageRun, found: Sequence[StageRun]) -> list[StageRun]:
+    """Return the item of a mapped stage that says the most about what the others do."""
+    return [item for item in found if item.stage == row.stage and item.map_index != NOT_AN_ITEM][:1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was read beside the stages of a run that are open."""
+
+    run: WorkflowRun
+    now: datetime
+    pauses: Sequence[Pause]
+    alive: Sequence[WorkerHeartbeat]
+    # Of workers that hold a stage.
+    names: dict[uuid.UUID, str]
+    awaited: Awaited
+
+    def is_alive(self, worker: uuid.UUID | None) -> bool:
+        return worker in {item.pk for item in self.alive}
+
+
+def _why_stage(row: StageRun, look: _Look) -> str:
+    """Return a sentence; an empty text for an item that simply runs, since its stage has counted it."""
+    run, alive, is_item = look.run, look.alive, row.map_index != NOT_AN_ITEM
+    name = f"{row.stage} #{row.map_index}" if is_item else row.stage
+    facts: dict[str, Any] = {"stage": name, "time": _time(row.due_at), "attempt": row.attempt}
     if row.status == StageStatus.RUNNING:
-        worker = names.get(row.worker, "") if row.worker else ""
-        if row.worker not in {item.pk for item in alive}:
+        worker = look.names.get(row.worker, "") if row.worker else ""
+        if not look.is_alive(row.worker):
             return _("Stage %(stage)s was left by its worker %(worker)s; it starts again elsewhere.") % {
                 **facts,
                 "worker": worker or row.worker,
             }
+        if is_item:
+            return ""
         return _("Running stage %(stage)s on worker %(worker)s (attempt %(attempt)d).") % {**facts, "worker": worker}
     if row.status == StageStatus.SUSPENDED:
-        return _why_suspended(row, run, now, alive, names)
-    if pause := next((pause for pause in pauses if pause.is_of(PauseScope.QUEUE, row.queue)), None):
+        return _why_suspended(row, name, look)
+    if pause := next((pause for pause in look.pauses if pause.is_of(PauseScope.QUEUE, row.queue)), None):
         text = _pause_text(pause.paused_at, pause.actor, pause.reason)
         return _("Stage %(stage)s waits: its queue %(queue)s has been paused %(pause)s.") % {
             **facts,
             "queue": row.queue,
             "pause": text,
         }
-    if row.due_at > now:
+    if row.due_at > look.now:
         if row.error:
             return _("Stage %(stage)s retries at %(time)s after %(error)s.") % {**facts, "error": error_text(row.error)}
         return _("Stage %(stage)s is not due before %(time)s.") % facts
@@ -113,17 +147,20 @@ def _why_stage(
     return _no_worker(alive, run.workflow, row.queue)
 
 
-def _why_suspended(
-    row: StageRun, run: WorkflowRun, now: datetime, alive: Sequence[WorkerHeartbeat], names: dict[uuid.UUID, str]
-) -> str:
-    facts = {"stage": row.stage, "queue": row.queue, "name": row.wait_name}
-    worker = names.get(row.worker, "") if row.worker else ""
-    if row.worker is not None and row.worker not in {item.pk for item in alive}:
+def _why_suspended(row: StageRun, name: str, look: _Look) -> str:
+    run, alive = look.run, look.alive
+    facts = {"stage": name, "queue": row.queue, "name": row.wait_name}
+    counts, child = look.awaited.counts(row), look.awaited.child(row)
+    if counts is not None:
+        return _("Stage %(stage)s: %(items)s.") % {**facts, "items": suspended_in_words(row, counts=counts)}
+    worker = look.names.get(row.worker, "") if row.worker else ""
+    if row.worker is not None and not look.is_alive(row.worker):
         left = _("A check of stage %(stage)s was left by its worker %(worker)s; it is made again elsewhere.")
         return left % {**facts, "worker": worker or row.worker}
-    is_due = row.worker is None and row.wake_at is not None and row.wake_at <= now
+    is_timed = row.wait_kind not in (WaitKind.ITEMS, WaitKind.CHILD)
+    is_due = is_timed and row.worker is None and row.wake_at is not None and row.wake_at <= look.now
     if not is_due:
-        return _("Stage %(stage)s %(does)s.") % {**facts, "does": suspended_in_words(row, worker)}
+        return _("Stage %(stage)s %(does)s.") % {**facts, "does": suspended_in_words(row, worker, child=child)}
     if row.wait_kind == WaitKind.POLL:
         text = _("Stage %(stage)s waits for a worker that takes checks of queue %(queue)s.") % facts
         missing = _missing_worker(alive, run.workflow, row.queue)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Never, cast
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from workflow_engine.blobs.memory import InMemoryBlobStore
 from workflow_engine.definitions.context import Cfg, In, StageContext
 from workflow_engine.definitions.desk import Level, StageFacts, StageStorage
+from workflow_engine.definitions.items import ItemError, Items
 from workflow_engine.definitions.results import StageSuspended, Suspension
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.definitions.waits import Wait
@@ -49,6 +50,10 @@ class TestDesk:
     # Name of a wait -> its answer; names of sleeps that count as over, and of those that the body has asked for.
     answers: Mapping[str, Any] = field(default_factory=dict)
     slept: list[str] = field(default_factory=list)
+    # Name of a child run -> its output, or the error to raise.
+    children: Mapping[str, Any] = field(default_factory=dict)
+    # Mapped stage -> what its items were.
+    item_inputs: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def log(self, level: Level, message: str, fields: Mapping[str, Any]) -> None:
         self.held.check()
@@ -73,6 +78,31 @@ class TestDesk:
         if stage_id not in self.outputs:
             raise MissingStageOutput(stage_id, sorted(self.outputs))
         return self.outputs[stage_id]
+
+    def items_of(self, stage_id: str) -> Items[Any]:
+        """Return what was given as the output of a mapped stage: a list, with an ``ItemError`` for each failed item."""
+        values = list(self.output_of(stage_id))
+        errors = [value if isinstance(value, ItemError) else None for value in values]
+        page = [(index, lambda value=value: value, errors[index]) for index, value in enumerate(values)]
+        failed = len(values) - errors.count(None)
+        inputs = self.item_inputs.get(stage_id, ())
+        known = dict(enumerate(inputs))
+        return Items(len(values), failed, "collect", lambda: iter([page]), lambda indexes: known)
+
+    def run_child(
+        self,
+        workflow: Any,
+        input: Any,
+        name: str | None,
+        config: Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> Any:
+        called = name or (workflow if isinstance(workflow, str) else workflow.id)
+        if called not in self.children:
+            raise StageSuspended(Suspension("child", called))
+        if isinstance(self.children[called], Exception):
+            raise self.children[called]
+        return self.children[called]
 
     def recall(self, name: str) -> tuple[Any] | None:
         self.held.check()
@@ -141,6 +171,8 @@ def stage_context(
     outputs: Mapping[Stage[Any, Any, Any] | str, Any] | None = None,
     subject: Any = None,
     answers: Mapping[str, Any] | None = None,
+    children: Mapping[str, Any] | None = None,
+    item_inputs: Mapping[Stage[Any, Any, Any] | str, Sequence[Any]] | None = None,
     attempt: int = 1,
     metadata: Mapping[str, Any] | None = None,
 ) -> TestContext[In, Cfg]:
@@ -152,6 +184,8 @@ def stage_context(
         outputs: stage (or id) -> what ``ctx.require`` returns.
         answers: name of a wait -> what ``ctx.wait_for`` returns; without one it raises ``StageSuspended``, as
             ``ctx.suspend`` does. Sleeps are over at once.
+        children: name of a child run -> what ``ctx.run_child`` returns, or an error for it to raise.
+        item_inputs: mapped stage (or id) -> what its items were, for ``ctx.items(stage).failures()``.
 
     Raises:
         pydantic's ``ValidationError``: input or config do not fit.
@@ -184,7 +218,10 @@ def stage_context(
         input=InputReference({}),
     )
     known = {item if isinstance(item, str) else item.id: output for item, output in (outputs or {}).items()}
-    desk = TestDesk(outputs=known, held=Held(started), subject_row=subject, answers=answers or {})
+    desk = TestDesk(
+        outputs=known, held=Held(started), subject_row=subject, answers=answers or {}, children=children or {}
+    )
+    desk.item_inputs = {one if isinstance(one, str) else one.id: given for one, given in (item_inputs or {}).items()}
     facts = StageFacts(started.run_id, "test", stage.id, stage.name, 1, attempt, 0, None, started.metadata)
     context = TestContext(facts, cast(In, value), cast(Cfg, settings), desk)
     context.desk = desk

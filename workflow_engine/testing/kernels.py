@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from workflow_engine.blobs.memory import InMemoryBlobStore
 from workflow_engine.kernel import Kernel, create_kernel
 from workflow_engine.kernel.ports import BlobStore, Clock, JobTransport, Limits, Message
+from workflow_engine.kernel.subscribers import Subscriber, Subscribers
 
 from .clock import FakeClock
 
@@ -40,8 +41,11 @@ def create_test_kernel(
     transport: JobTransport | None = None,
     blobs: BlobStore | None = None,
     limits: Limits | None = None,
+    subscribers: Sequence[Subscriber] = (),
 ) -> Kernel:
     """Return a kernel with a frozen clock, blobs in memory and a transport that stays silent.
+
+    ``subscribers`` hear of events when ``FlushOutbox`` is dispatched; plugins of the project do not.
 
     ``with use_kernel(kernel):`` (``workflow_engine.bootstrap``) lets the public functions use it.
     """
@@ -51,4 +55,5 @@ def create_test_kernel(
         transport=transport or SilentTransport(),
         blobs=blobs or InMemoryBlobStore(),
         limits=limits,
+        subscribers=Subscribers(lambda known=tuple(subscribers): known),  # type: ignore[misc]
     )

@@ -6,7 +6,7 @@ import asyncio
 import time
 from datetime import timedelta
 
-from workflow_engine import Completion, Stage, StageContext, define_workflow, register, stage
+from workflow_engine import Completion, Limit, Stage, StageContext, define_workflow, register, stage
 
 QUEUES = ("workflows", "others")
 
@@ -61,8 +61,23 @@ def check(ctx: StageContext[float], state: dict[str, float]) -> Completion[float
     return Completion.ready(time.time() - state["due"])
 
 
-def line(id: str, input: type, stages: list[Stage]) -> None:
-    builder = define_workflow(id, input=input).pipe(stages[0])
+@stage("numbers")
+def numbers(ctx: StageContext[int]) -> list[int]:
+    return list(range(ctx.input))
+
+
+@stage("item")
+def item(ctx: StageContext[int]) -> int:
+    return ctx.input
+
+
+@stage("add-up")
+def add_up(ctx: StageContext[None]) -> int:
+    return sum(ctx.items(item).outputs())
+
+
+def line(id: str, input: type, stages: list[Stage], limit: Limit | None = None) -> None:
+    builder = define_workflow(id, input=input, concurrency=limit).pipe(stages[0])
     for item in stages[1:]:
         builder = builder.pipe(item)
     register(builder.build())
@@ -73,7 +88,10 @@ line("chain5", int, [nothing(f"step-{number}") for number in range(1, 6)])
 line("payload10k", str, [passing(f"step-{number}") for number in range(1, 6)])
 line("gaps", list[float], [stamping(f"step-{number}", QUEUES[0]) for number in range(1, 6)])
 line("gaps-queued", list[float], [stamping(f"step-{number}", QUEUES[number % 2]) for number in range(1, 6)])
+line("heard", int, [nothing(f"step-{number}") for number in range(1, 6)])
+line("limited", int, [nothing(f"step-{number}") for number in range(1, 6)], Limit(10))
 line("waits", float, [wait])
 line("polls", float, [submit])
+register(define_workflow("map", input=int).pipe(numbers).map(item).pipe(add_up).build())
 members = [nothing(f"step-{number}") for number in range(1, 11)]
 register(define_workflow("group10", input=int).parallel(*members).pipe(join).build())

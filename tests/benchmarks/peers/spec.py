@@ -6,7 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-STEPS = {"chain5": 5, "payload10k": 5, "group10": 11, "single": 1, "gaps": 5, "gaps-queued": 5, "waits": 1, "polls": 1}
+STEPS = {
+    "chain5": 5,
+    "payload10k": 5,
+    "group10": 11,
+    "single": 1,
+    "gaps": 5,
+    "gaps-queued": 5,
+    "waits": 1,
+    "polls": 1,
+    "heard": 5,
+    "limited": 5,
+}
 PAYLOAD_BYTES = 10_000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
@@ -29,6 +30,15 @@ def own_cpu(process: psutil.Process) -> float:
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return 0.0
     return float(times.user + times.system)
+
+
+def memories(pids: Iterable[int]) -> dict[int, float]:
+    """Return the resident memory of each process in MB, by its number."""
+    found = {}
+    for process in family(pids):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            found[process.pid] = process.memory_info().rss / MEGABYTE
+    return found
 
 
 def largest_memory(pids: Iterable[int]) -> float:

@@ -98,7 +98,7 @@ class Idle:
         self._transport = transport
         self._thread = threading.Thread(target=self._wait, daemon=True)
         self._thread.start()
-        until(lambda: transport._doorbell.has_waiter, "it waits")
+        until(lambda: transport._doorbell.has_waiter or self.messages is not None, "it waits, or was woken already")
 
     def _wait(self) -> None:
         self._transport.pop(0)

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 from workflow_engine.errors import RunNotFound
 from workflow_engine.kernel import points
-from workflow_engine.kernel.ending import cancel_open_stages
-from workflow_engine.kernel.events import RunCancelled
-from workflow_engine.kernel.payloads import scrub
+from workflow_engine.kernel.ending import cancel_run as cancel_run_now
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import RunData
 from workflow_engine.statuses import OPEN_RUN, RunStatus
 
 from .base import Command, handles
@@ -37,13 +34,14 @@ class CancelRun(Command[CancelRunResult]):
 
 @handles(CancelRun)
 def cancel_run(command: CancelRun, ports: Ports, causation_id: uuid.UUID) -> CancelRunResult:
-    result = transact(ports, causation_id, lambda work: _cancel(work, command, causation_id))
+    result = transact(ports, causation_id, lambda work: cancel_in(work, command, causation_id))
     if result is None:
         raise RunNotFound(command.run_id)
     return result
 
 
-def _cancel(work: UnitOfWork, command: CancelRun, causation_id: uuid.UUID) -> CancelRunResult | None:
+def cancel_in(work: UnitOfWork, command: CancelRun, causation_id: uuid.UUID) -> CancelRunResult | None:
+    """Do it in the transaction of ``work``; None: there is no such run."""
     using = work.ports.using
     run = work.lock_run(command.run_id)
     if run is None:
@@ -52,11 +50,6 @@ def _cancel(work: UnitOfWork, command: CancelRun, causation_id: uuid.UUID) -> Ca
         # After a COMMIT whose answer was lost, the cancellation that stands may be this very one.
         mine = work.repeated and run.events.using(using).filter(causation_id=causation_id).exists()
         return CancelRunResult(cancelled=mine, status=run.status)
-    cancel_open_stages(work, run)
-    reason, actor = scrub(command.reason)[:2000], scrub(command.actor)[:150]
-    if reason:
-        RunData.objects.using(using).filter(pk=run.pk).update(cancel_reason=reason)
-    work.change_run(run, RunStatus.CANCELLED, leaving=OPEN_RUN, finished_at=work.now)
-    work.emit(run, RunCancelled(workflow_id=run.workflow, reason=reason or None, actor=actor or None))
+    cancel_run_now(work, run, reason=command.reason, actor=command.actor)
     points.hit(points.CANCEL_IN_TX)
     return CancelRunResult(cancelled=True, status=RunStatus.CANCELLED)

@@ -18,6 +18,7 @@ from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import InputReference, StartedStage, plan_group, started_from
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import OutboxEvent, StageRun, WorkflowRun
+from workflow_engine.models.runs import family
 from workflow_engine.statuses import RunStatus, StageStatus
 
 from .base import Command, handles
@@ -38,7 +39,7 @@ class ClaimPendingRuns(Command[ClaimPendingRunsResult]):
     """Claim due runs of known workflows, neither paused: by priority (a point is worth five minutes of age), then age.
 
     Args:
-        run_id: claim only this run.
+        run_id: claim only this run, and those that it has started.
         workflows: only runs of these; None: of all that are known here.
         starter: what the caller can start at once; None: first stages wait for a worker.
     """
@@ -107,14 +108,15 @@ def _claim_together(work: UnitOfWork, command: ClaimPendingRuns, seen: list[uuid
     """Claim the next runs in one transaction; their ids are left in ``seen`` in case it fails."""
     most = command.max_claims
     if command.starter is not None:
-        most = min(most, command.starter.room)
+        most = min(most, command.starter.room_for_runs)
     places = None if command.starter is None else Places(command.starter, work.ports)
     known = _takable(command, work.ports)
     if command.run_id is None:
         runs = work.lock_claimable(known, most)
     else:
         rows = WorkflowRun.objects.using(work.ports.using).claimable(work.now, known)
-        runs = work.lock_runs(rows.filter(pk=command.run_id).select_related("data"))
+        wanted = rows.filter(family("", command.run_id))
+        runs = work.lock_runs(wanted.select_related("data")[:most])
     seen += [run.pk for run in runs]
     claims = [_begin(work, run, places) for run in runs]
     points.hit(points.CLAIM_IN_TX)

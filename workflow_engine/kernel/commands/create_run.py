@@ -10,18 +10,19 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, connections
-from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from workflow_engine.definitions import Workflow
 from workflow_engine.definitions.annotations import Annotations, read_annotations
+from workflow_engine.definitions.types import ANYTHING
 from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel import points
 from workflow_engine.kernel.events import RunCreated
 from workflow_engine.kernel.idempotency import MAX_KEY_LENGTH, claim_key, hash_of
+from workflow_engine.kernel.limiting import limit_key_of, wait_for_place
 from workflow_engine.kernel.payloads import ValueMismatch, check_column, pack, scrub, write
-from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.ports import Ports, Registry
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import OutboxEvent, RunData, WorkflowAnnotation, WorkflowRun
 from workflow_engine.models.base import rank
@@ -75,18 +76,21 @@ class CreateRun(Command[CreateRunResult]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
+    """A command once everything about it is checked; no transaction is needed for that."""
+
     run_id: uuid.UUID
     workflow: Workflow[Any, Any]
     input: dict[str, Any]
     config: dict[str, Any]
     request_hash: str
+    # Of the workflow's limit; None: nothing limits this run.
+    limit_key: str | None
 
 
 @handles(CreateRun)
 def create_run(command: CreateRun, ports: Ports, causation_id: uuid.UUID) -> CreateRunResult:
-    command, problems = _with_plain_keys(command)
-    prepared = _prepare(command, ports, problems)
+    command, prepared = prepare(command, ports)
 
     def step(work: UnitOfWork) -> CreateRunResult:
         if command.idempotency_key is not None:
@@ -102,7 +106,9 @@ def create_run(command: CreateRun, ports: Ports, causation_id: uuid.UUID) -> Cre
             )
             if stored is not None:
                 return _replayed(uuid.UUID(stored["run_id"]), prepared.run_id, ports)
-        written = _insert(work, command, prepared)
+        # An earlier try of this command may have been committed although its answer was lost.
+        there = work.repeated and _exists(ports, prepared.run_id)
+        written = None if there else insert(work, command, prepared, work.time_of_new_rows())
         points.hit(points.CREATE_IN_TX)
         work.save()
         row = _row_of(ports.using, *written, work.written_at) if written else None
@@ -139,31 +145,64 @@ def _with_plain_keys(command: CreateRun) -> tuple[CreateRun, list[FieldError]]:
     return replace(command, annotations=facts), problems
 
 
-def _prepare(command: CreateRun, ports: Ports, problems: list[FieldError]) -> _Prepared:
-    """Check everything and put a large input away, before any transaction is open."""
-    workflow = ports.registry.get_workflow(command.workflow_id)
-    _check_arguments(command, problems)
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A command whose content is right: what is to be stored of its input and config."""
+
+    command: CreateRun
+    workflow: Workflow[Any, Any]
+    input: Any
+    config: dict[str, Any]
+    limit_key: str | None
+
+
+def prepare(command: CreateRun, ports: Ports) -> tuple[CreateRun, Prepared]:
+    """Check everything and put a large input away, before any transaction is open.
+
+    The command comes back with its annotations under plain keys. Raises what ``CreateRun`` raises of its content.
+    """
+    checked = check(command, ports.registry)
     run_id = uuid7()
+    envelope = pack(
+        checked.input, lambda digest: f"runs/{run_id}/input/{digest}.json", ports.blobs, ports.limits, "the input"
+    )
+    request_hash = _request_hash(checked.command)
+    prepared = Prepared(run_id, checked.workflow, envelope, checked.config, request_hash, checked.limit_key)
+    return checked.command, prepared
+
+
+def check(command: CreateRun, registry: Registry) -> Checked:
+    """Check everything and write nothing, not even blobs. Raises what ``CreateRun`` raises of its content."""
+    command, problems = _with_plain_keys(command)
+    workflow = registry.get_workflow(command.workflow_id)
+    _check_arguments(command, problems)
     if workflow.input.type is None:
         workflow.validate_input(command.input)
     try:
         data = write(workflow.input, command.input)
-        envelope = pack(
-            data, lambda digest: f"runs/{run_id}/input/{digest}.json", ports.blobs, ports.limits, "the input"
-        )
     except ValueMismatch as error:
         raise InvalidInput(f"workflow {workflow.id!r}", error.errors) from error
     config = workflow.validate_config(command.config)
     check_column(config)
-    return _Prepared(run_id, workflow, envelope, config, _request_hash(command))
+    return Checked(command, workflow, data, config, limit_key_of(workflow, data))
+
+
+def problem_with_time(at: Any) -> str | None:
+    """Return what is wrong with a time to come; None if nothing is."""
+    if not isinstance(at, datetime):
+        return f"must be a datetime, got {at!r}"
+    if at.utcoffset() is None:
+        return "must have a time zone (use timezone.now() and timedeltas)"
+    # Later ones cannot be told from what is held back, and all databases have these.
+    return None if 1970 <= at.year <= 9000 else f"must be in the years 1970 to 9000, got {at.isoformat()}"
 
 
 def _check_arguments(command: CreateRun, found: list[FieldError]) -> None:
     problems = list(found)
     if not isinstance(command.priority, int) or isinstance(command.priority, bool) or not 0 <= command.priority <= 10:
         problems.append(FieldError("priority", f"must be a whole number from 0 to 10, got {command.priority!r}"))
-    if command.run_at is not None and command.run_at.utcoffset() is None:
-        problems.append(FieldError("run_at", "must have a time zone (use timezone.now() and timedeltas)"))
+    if command.run_at is not None and (problem := problem_with_time(command.run_at)):
+        problems.append(FieldError("run_at", problem))
     for name, mapping in (("metadata", command.metadata), ("annotations", command.annotations)):
         if not isinstance(mapping, Mapping):
             problems.append(FieldError(name, f"must be a mapping, got {type(mapping).__name__}"))
@@ -187,7 +226,7 @@ def _check_arguments(command: CreateRun, found: list[FieldError]) -> None:
 def _request_hash(command: CreateRun) -> str:
     if command.idempotency_key is None:
         return ""
-    raw = TypeAdapter(Any).dump_python(command.input, mode="json", fallback=repr)
+    raw = ANYTHING.dump_python(command.input, mode="json", fallback=repr)
     return hash_of(
         {
             "workflow": command.workflow_id,
@@ -202,11 +241,9 @@ def _request_hash(command: CreateRun) -> str:
     )
 
 
-def _insert(work: UnitOfWork, command: CreateRun, prepared: _Prepared) -> tuple[Row, Row] | None:
-    using, workflow = work.ports.using, prepared.workflow
-    if work.repeated and WorkflowRun.objects.using(using).filter(pk=prepared.run_id).exists():
-        return None  # an earlier try of this command was committed although its answer was lost
-    now = work.time_of_new_rows()
+def insert(work: UnitOfWork, command: CreateRun, prepared: Prepared, now: datetime | None) -> tuple[Row, Row]:
+    """Insert a run and what belongs to it when the work is saved; ``now`` as of ``time_of_new_rows``."""
+    workflow = prepared.workflow
     due_at = command.run_at or now
     run = {
         "id": prepared.run_id,
@@ -231,18 +268,12 @@ def _insert(work: UnitOfWork, command: CreateRun, prepared: _Prepared) -> tuple[
         "cancel_reason": "",
         "created_by": scrub(command.actor)[:150],
     }
-    event = {
-        "run_id": prepared.run_id,
-        "sequence": 1,
-        "generation": 0,
-        "type": RunCreated.type,
-        "payload": RunCreated(workflow_id=workflow.id).payload(),
-        "causation_id": work.causation_id,
-        "occurred_at": now,
-    }
+    if prepared.limit_key is not None:
+        run = wait_for_place(work, run, prepared.limit_key)
     work.insert(WorkflowRun, [run])
     work.insert(RunData, [data])
-    work.insert(OutboxEvent, [event])
+    created = RunCreated(workflow_id=workflow.id)
+    work.insert(OutboxEvent, [work.event_row(prepared.run_id, workflow.id, 1, created, at=now)])
     work.insert(WorkflowAnnotation, _annotations(command, prepared.run_id, now))
     for item in workflow.groups[0].stages:
         work.ring_queue(item.queue)

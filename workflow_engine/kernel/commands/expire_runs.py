@@ -12,6 +12,7 @@ from workflow_engine.kernel.ending import cancel_open_stages, fail_run
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import WorkflowRun
+from workflow_engine.models.runs import family
 from workflow_engine.statuses import RunStatus
 
 from .base import Command, handles
@@ -39,7 +40,7 @@ class ExpireRuns(Command[ExpireRunsResult]):
 def expire_runs(command: ExpireRuns, ports: Ports, causation_id: uuid.UUID) -> ExpireRunsResult:
     rows = WorkflowRun.objects.using(ports.using).overdue(ports.clock.db_now())
     if command.run_id is not None:
-        rows = rows.filter(pk=command.run_id)
+        rows = rows.filter(family("", command.run_id))
     expired: list[uuid.UUID] = []
     found = list(rows.values_list("pk", flat=True)[: command.max])
     for run_id in found:

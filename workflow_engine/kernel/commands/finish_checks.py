@@ -10,7 +10,7 @@ from typing import Any
 
 from workflow_engine.definitions.results import Completed, Failed, StageError, StillPending
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import settle, stage_event
+from workflow_engine.kernel.advance import stage_ended, stage_event
 from workflow_engine.kernel.checked import CheckOutcome, ClaimedCheck
 from workflow_engine.kernel.events import StageCompleted, StageFailed
 from workflow_engine.kernel.finished import Finished, Kind, history_row
@@ -121,11 +121,11 @@ def _tell(
         lasted = work.now - check.started_at if check.started_at else timedelta(0)
         work.emit(run, StageCompleted(**facts, duration_ms=round(lasted.total_seconds() * 1000)))
         work.add_to_totals(run, row.metrics or {})
-        settle(work, run, row.group_number)
+        stage_ended(work, run, row)
         return "completed"
     if isinstance(result, Failed) and result.retry_in is None:
         work.emit(run, StageFailed(**facts, error=result.error.as_json()))
-        settle(work, run, row.group_number)
+        stage_ended(work, run, row)
         return "failed"
     return "suspended" if isinstance(result, StillPending) else "retrying"
 

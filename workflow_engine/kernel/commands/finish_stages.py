@@ -6,18 +6,15 @@ import uuid
 from dataclasses import dataclass, replace
 from functools import partial
 
-from workflow_engine.definitions.results import Completed, Suspended
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import Places, Starter, settle, stage_event
-from workflow_engine.kernel.effects import call_effects
-from workflow_engine.kernel.events import StageCompleted, StageFailed, StageRetrying, StageStarted
-from workflow_engine.kernel.finished import Finished, Kind, Outcome, attempt_of
-from workflow_engine.kernel.notes import insert_notes
+from workflow_engine.kernel.advance import Places, Starter
+from workflow_engine.kernel.events import StageStarted
+from workflow_engine.kernel.finished import Finished, Kind, Outcome
+from workflow_engine.kernel.finishing import finish_one
 from workflow_engine.kernel.ports import Ports
-from workflow_engine.kernel.started import StartedStage, find_input, started_from
+from workflow_engine.kernel.started import StartedStage, find_all_inputs, started_from
 from workflow_engine.kernel.straight import can_go_straight, finish_straight
-from workflow_engine.kernel.suspending import suspend, tell_suspended
-from workflow_engine.kernel.together import can_join, complete, finish_together
+from workflow_engine.kernel.together import can_join, finish_together
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageAttempt, StageRun, WorkflowRun
 from workflow_engine.statuses import AttemptOutcome, StageStatus
@@ -98,51 +95,17 @@ def _finish_together(
 
 
 def _finish(work: UnitOfWork, outcome: Outcome, starter: Starter | None, wait: bool) -> Finished | None:
-    stage, result = outcome.stage, outcome.result
+    stage = outcome.stage
     run = work.lock_run(stage.run_id, skip_locked=not wait)
     if run is None:
         there = not wait and WorkflowRun.objects.using(work.ports.using).filter(pk=stage.run_id).exists()
         return None if there else Finished(stage.stage_run_id, "ghost")
-    row = stage.row(work.ports.using)
-    if not _store(work, row, outcome):
+    places = Places(starter, work.ports) if starter and outcome.may_go_on else None
+    finished = finish_one(work, run, outcome, places)
+    if finished is None:
         return _ghost_or_mine(work, run, stage)
-    call_effects(work.ports, result)
-    work.insert(StageAttempt, [attempt_of(work, outcome)])
-    insert_notes(work, run, row, result.notes)
-    if isinstance(result, Completed):
-        work.emit(run, StageCompleted(**stage_event(row), duration_ms=outcome.duration_ms))
-        work.add_to_totals(run, result.notes.metrics)
-        places = Places(starter, work.ports) if starter and outcome.may_go_on else None
-        started = complete(work, run, outcome, places)
-        finished = Finished(row.pk, "completed", tuple(started))
-    elif isinstance(result, Suspended):
-        tell_suspended(work, run, row)
-        finished = Finished(row.pk, "suspended")
-    elif result.retry_in is not None:
-        delay = result.retry_in.total_seconds()
-        # The event speaks of the attempt that ended: the row's token has moved on.
-        facts = {**stage_event(row), "token": stage.token}
-        work.emit(run, StageRetrying(**facts, delay_seconds=delay, error=result.error.as_json()))
-        work.ring(row)
-        finished = Finished(row.pk, "retrying")
-    else:
-        work.emit(run, StageFailed(**stage_event(row), error=result.error.as_json()))
-        settle(work, run, row.group_number)
-        finished = Finished(row.pk, "failed")
     points.hit(points.COMPLETE_IN_TX)
-    return finished
-
-
-def _store(work: UnitOfWork, row: StageRun, outcome: Outcome) -> bool:
-    result = outcome.result
-    if isinstance(result, Completed):
-        return row.complete(at=work.now, output=result.output, metrics=result.notes.metrics)
-    if isinstance(result, Suspended):
-        return suspend(work, row, result)
-    error = result.error.as_json()
-    if result.retry_in is None:
-        return row.fail(at=work.now, error=error, failures=row.failures + 1)
-    return row.put_back(due_at=work.now + result.retry_in, error=error, failures=row.failures + 1)
+    return replace(finished, tells=work.tells)
 
 
 def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> Finished:
@@ -160,5 +123,6 @@ def _ghost_or_mine(work: UnitOfWork, run: WorkflowRun, stage: StartedStage) -> F
         pk__in=tokens, run=run, worker=stage.worker_id, status=StageStatus.RUNNING
     )
     rows = [row for row in going_on if row.token == tokens[str(row.pk)]]
-    started = tuple(started_from(row, run, find_input(run, row.group_number, work.ports.using)) for row in rows)
+    inputs = find_all_inputs(rows, {run.pk: run}, work.ports.using)
+    started = tuple(started_from(row, run, reference) for row, reference in zip(rows, inputs, strict=True))
     return Finished(stage.stage_run_id, _KINDS[outcome], started)

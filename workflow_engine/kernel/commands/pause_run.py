@@ -35,13 +35,14 @@ class PauseRun(Command[PauseRunResult]):
 
 @handles(PauseRun)
 def pause_run(command: PauseRun, ports: Ports, causation_id: uuid.UUID) -> PauseRunResult:
-    result = transact(ports, causation_id, lambda work: _pause(work, command))
+    result = transact(ports, causation_id, lambda work: pause_in(work, command))
     if result is None:
         raise RunNotFound(command.run_id)
     return result
 
 
-def _pause(work: UnitOfWork, command: PauseRun) -> PauseRunResult | None:
+def pause_in(work: UnitOfWork, command: PauseRun) -> PauseRunResult | None:
+    """Do it in the transaction of ``work``; None: there is no such run."""
     using = work.ports.using
     run = work.lock_run(command.run_id)
     if run is None:

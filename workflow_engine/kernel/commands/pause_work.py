@@ -52,7 +52,7 @@ def pause_work(command: PauseWork, ports: Ports, causation_id: uuid.UUID) -> Pau
     check_target(command.scope, command.name)
     if command.scope == PauseScope.WORKFLOW and command.name not in ports.known_workflows():
         raise WorkflowNotFound(command.name, ports.known_workflows())
-    return PauseWorkResult(changed=transact(ports, causation_id, lambda work: _pause(work, command)))
+    return PauseWorkResult(changed=transact(ports, causation_id, lambda work: pause_work_in(work, command)))
 
 
 def check_target(scope: str, name: str) -> None:
@@ -65,7 +65,8 @@ def check_target(scope: str, name: str) -> None:
         raise InvalidInput("a pause", [problem])
 
 
-def _pause(work: UnitOfWork, command: PauseWork) -> bool:
+def pause_work_in(work: UnitOfWork, command: PauseWork) -> bool:
+    """Do it in the transaction of ``work``; False: it was paused already."""
     # No run changes, so none is locked: the table's constraint decides between two that pause at the same time.
     using, now = work.ports.using, work.ports.clock.db_now()
     pauses = Pause.objects.using(using)

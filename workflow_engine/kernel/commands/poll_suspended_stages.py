@@ -9,9 +9,10 @@ from datetime import timedelta
 from workflow_engine.kernel import points
 from workflow_engine.kernel.checked import ClaimedCheck, claimed_from
 from workflow_engine.kernel.ports import Ports
-from workflow_engine.kernel.started import find_inputs
+from workflow_engine.kernel.started import find_all_inputs
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageRun
+from workflow_engine.models.runs import family
 
 from .base import Command, handles
 
@@ -55,7 +56,7 @@ def _claim(work: UnitOfWork, command: PollSuspendedStages) -> list[ClaimedCheck]
     workflows, paused = ports.takable_workflows(), ports.pauses().queues
     due = rows.checkable(ports.clock.db_now(), command.queues, workflows, paused=paused)
     if command.run_id is not None:
-        due = due.filter(run=command.run_id)
+        due = due.filter(family("run", command.run_id))
     known = []
     for row in rows.lock_checks(due, command.max):
         if _has_check(ports, row):
@@ -64,8 +65,8 @@ def _claim(work: UnitOfWork, command: PollSuspendedStages) -> list[ClaimedCheck]
             # A deploy under way: another process may know it.
             row.check_again(wake_at=work.now + UNKNOWN_CHECK_WAIT)
     rows.take_checks(known, command.worker_id)
-    inputs = find_inputs([(row.run, row.group_number) for row in known], ports.using)
-    return [claimed_from(row, row.run, inputs[row.run_id, row.group_number]) for row in known]
+    inputs = find_all_inputs(known, {row.run_id: row.run for row in known}, ports.using)
+    return [claimed_from(row, row.run, reference) for row, reference in zip(known, inputs, strict=True)]
 
 
 def _has_check(ports: Ports, row: StageRun) -> bool:

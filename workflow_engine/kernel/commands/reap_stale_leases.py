@@ -9,12 +9,14 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import settle, stage_event
+from workflow_engine.kernel.advance import stage_ended, stage_event
 from workflow_engine.kernel.events import StageFailed, StageRetrying
 from workflow_engine.kernel.lapses import lapse_of, record
+from workflow_engine.kernel.maps import item_waits
 from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.started import map_of
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import StageRun
+from workflow_engine.models import NOT_AN_ITEM, StageRun
 from workflow_engine.statuses import AttemptOutcome, StageStatus
 
 from .base import Command, handles
@@ -69,7 +71,8 @@ def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed"
         return _free_check(work, row)
     facts, worker = stage_event(row), row.worker
     # A body in a process of its own has not killed the worker.
-    isolated = _is_isolated(work, run.workflow, row.stage)
+    expands = row.map_index == NOT_AN_ITEM and map_of(run.plan, row.group_number, row.stage) is not None
+    isolated = not expands and _is_isolated(work, run.workflow, row.stage)
     crashes = row.crashes + 1 if row.alone and not isolated else row.crashes
     error = {"code": "WORKER_LOST", "class": "", "message": _message(row, crashes)}
     lapse = lapse_of(work, row, AttemptOutcome.LOST, code=error["code"], message=error["message"])
@@ -84,10 +87,11 @@ def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed"
     record(work, [lapse])
     if given_up:
         work.emit(run, StageFailed(**facts, error=error))
-        settle(work, run, row.group_number)
+        stage_ended(work, run, row)
     else:
         work.emit(run, StageRetrying(**facts, reason="worker_lost", delay_seconds=wait.total_seconds()))
         work.ring(row)
+        item_waits(work, run, row)
     logger.warning(
         "stage taken from a lost worker run=%s stage=%s worker=%s crashes=%s", run.pk, row.stage, worker, crashes
     )

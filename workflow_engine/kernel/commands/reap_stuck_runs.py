@@ -17,6 +17,7 @@ from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.kernel.waiting import ring_again
 from workflow_engine.models import OutboxEvent, StageRun, WorkflowRun
+from workflow_engine.models.base import constant
 from workflow_engine.statuses import DONE_STAGE, OPEN_STAGE, RunStatus
 
 from .base import Command, handles
@@ -100,7 +101,7 @@ def _candidates(command: ReapStuckRuns, ports: Ports) -> Iterator[tuple[Place | 
 
 
 def _page(ports: Ports, after: Place | None) -> list[tuple[datetime, uuid.UUID, bool]]:
-    rows = WorkflowRun.objects.using(ports.using).filter(status=RunStatus.RUNNING, started_at__isnull=False)
+    rows = WorkflowRun.objects.using(ports.using).filter(status=constant(RunStatus.RUNNING), started_at__isnull=False)
     if after is not None:
         started_at, run_id = after
         rows = rows.filter(started_at__gte=started_at).filter(Q(started_at__gt=started_at) | Q(pk__gt=run_id))
@@ -155,13 +156,9 @@ def _fail(work: UnitOfWork, run: WorkflowRun) -> None:
 
 def _states(work: UnitOfWork, run: WorkflowRun) -> Mapping[str, str]:
     """Return the status of every stage up to the group at which the run stands; ``missing`` where there is no row."""
-    rows = StageRun.objects.using(work.ports.using).current().filter(run=run).in_order()
+    rows = StageRun.objects.using(work.ports.using).current().stages().filter(run=run).in_order()
     found = list(rows.values_list("stage", "status", "group_number"))
     last = max((number for _, _, number in found), default=0)
     planned = [item["id"] for group in run.plan["groups"][:last] for item in group["stages"]]
     states = dict.fromkeys(planned, "missing")
-    for stage, status, _ in found:
-        # Of the items of a map the first that has not succeeded speaks for all.
-        if states.get(stage, "missing") in ("missing", *DONE_STAGE):
-            states[stage] = str(status)
-    return states
+    return states | {stage: str(status) for stage, status, _ in found}

@@ -11,12 +11,13 @@ from typing import Any, Literal, NamedTuple
 
 from django.db.models import Q
 
-from workflow_engine.kernel.advance import fail_run, settle, stage_event
+from workflow_engine.kernel.advance import fail_run, stage_ended, stage_event
 from workflow_engine.kernel.advertised import read_advertised, read_stopped
+from workflow_engine.kernel.ending import cancel_open_stages
 from workflow_engine.kernel.events import StageFailed
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import OutboxEvent, StageRun, WorkerHeartbeat, WorkflowRun
+from workflow_engine.models import OutboxEvent, RunPlace, StageRun, WorkerHeartbeat, WorkflowRun
 from workflow_engine.models.base import read_clock
 from workflow_engine.statuses import RunStatus, StageStatus
 
@@ -43,6 +44,7 @@ class ReapUnknownResult:
     runs_place: Place | None
     stages_place: Place | None
     suspended_place: Place | None
+    line_place: Place | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +55,8 @@ class ReapUnknown(Command[ReapUnknownResult]):
 
     Args:
         max: at most so many changes.
-        runs_after, stages_after, suspended_after: go on where an earlier command came to.
+        runs_after, stages_after, suspended_after, line_after: go on where an earlier command came to.
+        lines: also at runs that wait for a place of a limit.
     """
 
     type = "definition.reap_unknown"
@@ -61,6 +64,8 @@ class ReapUnknown(Command[ReapUnknownResult]):
     runs_after: Place | None = None
     stages_after: Place | None = None
     suspended_after: Place | None = None
+    line_after: Place | None = None
+    lines: bool = False
 
 
 @handles(ReapUnknown)
@@ -68,8 +73,9 @@ def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) ->
     runs, runs_place = _waiting_runs(ports, command.runs_after)
     stages, stages_place = _waiting_stages(ports, command.stages_after)
     suspended, suspended_place = _suspended_stages(ports, command.suspended_after)
+    in_line, line_place = _runs_in_line(ports, command.line_after) if command.lines else ([], None)
     done: dict[Verdict, list[uuid.UUID]] = {"marked": [], "cleared": [], "failed": [], "kept": []}
-    for row in _to_judge(ports, [*runs, *stages, *suspended]):
+    for row in _to_judge(ports, [*runs, *stages, *suspended, *in_line]):
         if sum(map(len, done.values())) - len(done["kept"]) >= command.max:
             break
         judge = _judge_run if row.stage is None else _judge_stage
@@ -86,6 +92,7 @@ def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) ->
         runs_place=runs_place,
         stages_place=stages_place,
         suspended_place=suspended_place,
+        line_place=line_place,
     )
 
 
@@ -114,6 +121,14 @@ def _after(rows: Any, place: Place | None, column: str = "rank_at") -> Any:
 def _waiting_runs(ports: Ports, after: Place | None) -> tuple[list[_Row], Place | None]:
     rows = _after(WorkflowRun.objects.using(ports.using).waiting(ports.clock.db_now()), after)
     columns = ("pk", "rank_at", "unknown_since", "workflow", "pk")
+    found = [_Row(*values) for values in rows.values_list(*columns)[:PAGE]]
+    return found, (found[-1].place, found[-1].id) if len(found) == PAGE else None
+
+
+def _runs_in_line(ports: Ports, after: Place | None) -> tuple[list[_Row], Place | None]:
+    """Return runs that wait for a place of a limit, which only their code knows, and the place after the page."""
+    rows = _after(RunPlace.objects.using(ports.using).wanted(ports.clock.db_now()), after)
+    columns = ("pk", "rank_at", "run__unknown_since", "workflow", "pk")
     found = [_Row(*values) for values in rows.values_list(*columns)[:PAGE]]
     return found, (found[-1].place, found[-1].id) if len(found) == PAGE else None
 
@@ -185,13 +200,20 @@ class _Known:
 
 def _judge_run(work: UnitOfWork, candidate: _Row) -> Verdict:
     run = work.lock_run(candidate.run_id, skip_locked=True)
-    if run is None or run.status != RunStatus.PENDING or run.paused_at is not None:
+    if run is None or run.paused_at is not None or not (run.status == RunStatus.PENDING or _is_in_line(work, run)):
         return "failed" if run is not None and _failed_before(work, run) else "kept"
     verdict = _verdict(work, run, run, candidate)
     if verdict == "failed":
-        fail_run(work, run, _error(work, run.workflow), leaving=RunStatus.PENDING)
+        cancel_open_stages(work, run)
+        fail_run(work, run, _error(work, run.workflow), leaving=RunStatus(run.status))
         logger.warning("unknown workflow given up run=%s workflow=%s", run.pk, run.workflow)
     return verdict
+
+
+def _is_in_line(work: UnitOfWork, run: WorkflowRun) -> bool:
+    """Whether a run that goes on again waits for its place."""
+    places = RunPlace.objects.using(work.ports.using)
+    return run.status == RunStatus.RUNNING and places.waiting().filter(pk=run.pk).exists()
 
 
 def _judge_stage(work: UnitOfWork, candidate: _Row) -> Verdict:
@@ -209,7 +231,7 @@ def _judge_stage(work: UnitOfWork, candidate: _Row) -> Verdict:
         if not fail(at=work.now, error=error):
             return "kept"
         work.emit(run, StageFailed(**facts, error=error))
-        settle(work, run, row.group_number)
+        stage_ended(work, run, row)
         logger.warning("unknown stage given up run=%s workflow=%s stage=%s", run.pk, run.workflow, row.stage)
     return verdict
 

@@ -12,6 +12,7 @@ from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import stage_event
 from workflow_engine.kernel.events import StageRetrying
 from workflow_engine.kernel.lapses import lapse_of, record
+from workflow_engine.kernel.maps import item_waits
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageRun
@@ -65,5 +66,6 @@ def _release(work: UnitOfWork, candidate: StageRun, skip_locked: bool) -> bool:
     record(work, [lapse])
     work.emit(run, StageRetrying(**facts, reason="released"))
     work.ring(row)
+    item_waits(work, run, row)
     points.hit(points.RELEASE_IN_TX)
     return True

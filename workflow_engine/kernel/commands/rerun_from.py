@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import to_jsonable_python
 
-from workflow_engine.errors import DatabaseConflict, InvalidTransition, RunNotFound
+from workflow_engine.errors import DatabaseConflict, RunNotFound
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import open_group
 from workflow_engine.kernel.events import RunRerun
 from workflow_engine.kernel.idempotency import check_key, claim_key, hash_of
 from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
-from workflow_engine.kernel.reruns import (
-    RerunPlan,
-    check_ended,
-    current_rows,
-    make_plan,
-    merge_config,
-    read_run,
-    standing,
-)
-from workflow_engine.kernel.totals import sum_of
+from workflow_engine.kernel.rerunning import begin_again
+from workflow_engine.kernel.reruns import check_ended, current_rows, make_plan, merge_config, read_run, standing
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import OutboxEvent, RunData, StageRun, WorkflowRun
-from workflow_engine.statuses import StageStatus
+from workflow_engine.models import OutboxEvent
 
 from .base import Command, handles
 
 MOST_PASSES = 5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,11 +42,13 @@ class RerunFrom(Command[RerunFromResult]):
 
     Args:
         config: stage id -> fields, laid over what the run has stored; for stages that run again.
+        only_failed_items: the stage is mapped, and of its items only those that have not succeeded run again.
 
     Raises:
         RunNotFound, StageNotFound, InvalidConfig, InvalidPayload: nothing was written.
         WorkflowNotFound: there is config, and the workflow is not registered here.
-        InvalidTransition: the run has not ended, or a stage in an earlier group has not succeeded.
+        InvalidTransition: the run has not ended, a stage in an earlier group has not succeeded, or there are no
+            failed items.
         IdempotencyConflict, IdempotencyInProgress: see ``kernel.idempotency``.
     """
 
@@ -64,6 +56,7 @@ class RerunFrom(Command[RerunFromResult]):
     run_id: uuid.UUID
     stage_id: str
     config: Mapping[str, Any] | None = None
+    only_failed_items: bool = False
     actor: str = ""
     idempotency_key: str | None = None
     idempotency_scope: str = ""
@@ -84,15 +77,20 @@ class _Moved(Exception):
 def rerun_from(command: RerunFrom, ports: Ports, causation_id: uuid.UUID) -> RerunFromResult:
     if command.idempotency_key is not None:
         check_key(command.idempotency_key, f"a rerun of run {command.run_id}")
+    result = rerun_with(command, ports, lambda step: transact(ports, causation_id, step))
+    points.hit(points.RERUN_AFTER)
+    return result
+
+
+def rerun_with(command: RerunFrom, ports: Ports, run: Callable[[Callable[[UnitOfWork], RerunFromResult]], T]) -> T:
+    """Let ``run`` do the rerun, given as the step of a transaction, as often as others rerun it meanwhile."""
     for _ in range(MOST_PASSES):
         # Validating is the user's code, so it is done before; the generation tells whether it still holds.
         prepared = _prepare(command, ports)
         try:
-            result = transact(ports, causation_id, lambda work: _rerun(work, command, prepared))  # noqa: B023
+            return run(lambda work: _rerun(work, command, prepared))  # noqa: B023
         except _Moved:
             continue
-        points.hit(points.RERUN_AFTER)
-        return result
     raise DatabaseConflict(f"Run {command.run_id} was rerun by others {MOST_PASSES} times meanwhile; repeat.")
 
 
@@ -104,6 +102,8 @@ def _prepare(command: RerunFrom, ports: Ports) -> _Prepared:
         "stage": command.stage_id,
         "config": to_jsonable_python(command.config, fallback=repr),
     }
+    if command.only_failed_items:
+        content["only_failed_items"] = True
     return _Prepared(run.generation, config, hash_of(content))
 
 
@@ -132,35 +132,12 @@ def _rerun(work: UnitOfWork, command: RerunFrom, prepared: _Prepared) -> RerunFr
     if run.generation != prepared.generation:
         raise _Moved
     rows = current_rows(work.ports, run)
-    plan = make_plan(run, command.stage_id, standing(run, rows))
-    superseded = _begin_again(work, run, plan, rows, prepared.config)
+    stages = standing(run, rows)
+    plan = make_plan(run, command.stage_id, stages, rows=rows, only_failed_items=command.only_failed_items)
     actor = scrub(command.actor)[:150]
-    event = RunRerun(workflow_id=run.workflow, stage_id=plan.stage_id, superseded=superseded, actor=actor or None)
-    work.emit(run, event)
-    open_group(work, run, plan.group, None)
+    superseded = begin_again(work, run, plan, rows, prepared.config, actor=actor or None)
     points.hit(points.RERUN_IN_TX)
     return RerunFromResult(run_id=run.pk, generation=run.generation, superseded=superseded)
-
-
-def _begin_again(
-    work: UnitOfWork, run: WorkflowRun, plan: RerunPlan, rows: Sequence[StageRun], config: dict[str, dict[str, Any]]
-) -> tuple[str, ...]:
-    """Supersede the rows of what runs again and let the run be RUNNING; return the stages that had rows."""
-    using, timeout = work.ports.using, run.plan.get("timeout")
-    kept = [row for row in rows if row.group_number < plan.group and row.status == StageStatus.COMPLETED]
-    cost, tokens = sum_of(row.metrics for row in kept)
-    begun = run.begin_again(
-        at=work.now,
-        deadline_at=None if timeout is None else work.now + timedelta(seconds=timeout),
-        cost=cost,
-        tokens=tokens,
-    )
-    if not begun:
-        raise InvalidTransition(f"Run {run.pk} is no longer {run.status}.")
-    StageRun.objects.using(using).supersede(run, plan.group, work.now)
-    RunData.objects.using(using).filter(pk=run.pk).update(config=config, cancel_reason="")
-    run.data.config, run.data.cancel_reason = config, ""
-    return tuple(dict.fromkeys(row.stage for row in rows if row.group_number >= plan.group))
 
 
 def _done(work: UnitOfWork, run_id: uuid.UUID, *, replayed: bool = False, **facts: Any) -> RerunFromResult:

@@ -38,13 +38,14 @@ class ResumeRun(Command[ResumeRunResult]):
 
 @handles(ResumeRun)
 def resume_run(command: ResumeRun, ports: Ports, causation_id: uuid.UUID) -> ResumeRunResult:
-    result = transact(ports, causation_id, lambda work: _resume(work, command))
+    result = transact(ports, causation_id, lambda work: resume_in(work, command))
     if result is None:
         raise RunNotFound(command.run_id)
     return result
 
 
-def _resume(work: UnitOfWork, command: ResumeRun) -> ResumeRunResult | None:
+def resume_in(work: UnitOfWork, command: ResumeRun) -> ResumeRunResult | None:
+    """Do it in the transaction of ``work``; None: there is no such run."""
     using = work.ports.using
     run = work.lock_run(command.run_id)
     if run is None:
@@ -55,6 +56,9 @@ def _resume(work: UnitOfWork, command: ResumeRun) -> ResumeRunResult | None:
         return ResumeRunResult(changed=mine, status=run.status)
     reason, actor = scrub(command.reason)[:2000], scrub(command.actor)[:150]
     work.emit(run, RunResumed(workflow_id=run.workflow, reason=reason or None, actor=actor or None))
+    if work.ports.is_limited(run.workflow):
+        # While it was paused it got no place.
+        work.want_place(run.pk, due_at=work.now)
     for queue in _waiting_queues(work, run):
         work.ring_queue(queue)
     points.hit(points.PAUSE_IN_TX)

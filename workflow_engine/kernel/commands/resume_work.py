@@ -48,14 +48,15 @@ class ResumeWork(Command[ResumeWorkResult]):
 @handles(ResumeWork)
 def resume_work(command: ResumeWork, ports: Ports, causation_id: uuid.UUID) -> ResumeWorkResult:
     check_target(command.scope, command.name)
-    changed = transact(ports, causation_id, lambda work: _resume(work, command))
+    changed = transact(ports, causation_id, lambda work: resume_work_in(work, command))
     # One that is paused may have left the code since.
     if not changed and command.scope == PauseScope.WORKFLOW and command.name not in ports.known_workflows():
         raise WorkflowNotFound(command.name, ports.known_workflows())
     return ResumeWorkResult(changed=changed)
 
 
-def _resume(work: UnitOfWork, command: ResumeWork) -> bool:
+def resume_work_in(work: UnitOfWork, command: ResumeWork) -> bool:
+    """Do it in the transaction of ``work``; False: it is not paused."""
     using = work.ports.using
     deleted, _ = Pause.objects.using(using).filter(scope=command.scope, name=command.name).delete()
     if not deleted:

@@ -21,9 +21,10 @@ from workflow_engine.kernel.conflicts import is_lost
 from workflow_engine.kernel.events import StageStarted
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.skipping import decide
-from workflow_engine.kernel.started import StartedStage, find_inputs, started_from
+from workflow_engine.kernel.started import StartedStage, find_all_inputs, started_from
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import StageRun, WorkflowRun
+from workflow_engine.models import NOT_AN_ITEM, StageRun, WorkflowRun
+from workflow_engine.models.runs import family
 from workflow_engine.models.stage_runs import StageRunQuerySet
 from workflow_engine.statuses import RunStatus, StageStatus
 
@@ -117,9 +118,10 @@ def _candidates(
             condition = loop_stages(ports)
             rows = rows.filter(condition) if command.kind == "loop" else rows.exclude(condition)
         if command.run_id is not None:
-            rows = rows.filter(run=command.run_id)
+            rows = rows.filter(family("run", command.run_id))
         if command.stage_run_ids is not None:
             rows = rows.filter(pk__in=command.stage_run_ids)
+        rows = rows.of_kind(items=starter.takes_items, others=starter.takes_others)
         if not idle:
             rows = rows.filter(suspect=False)
         elif command.suspects_only:
@@ -131,7 +133,18 @@ def _candidates(
         picked = list(build())
     else:
         on_loop = () if command.kind == "any" else tuple(sorted(ports.loop_stages().items()))
-        key = (queues, paused, tuple(known), idle, command.suspects_only, command.kind, on_loop, slots)
+        key = (
+            queues,
+            paused,
+            tuple(known),
+            starter.takes_items,
+            starter.takes_others,
+            idle,
+            command.suspects_only,
+            command.kind,
+            on_loop,
+            slots,
+        )
         picked = StageRun.objects.using(ports.using).small(("startable", key), build)
     if idle and picked and picked[0].suspect:
         return picked[:1]
@@ -198,7 +211,7 @@ def _start_together(work: UnitOfWork, command: StartStages, candidates: list[Sta
     for row in unknown:
         row.defer(due_at=work.now + UNKNOWN_STAGE_WAIT)
     places = Places(starter, work.ports)
-    known = [row for row in known if places.take(runs[row.run_id], row.stage, row.queue)]
+    known = [row for row in known if _take(places, runs[row.run_id], row)]
     alone = starter.alone or any(row.suspect for row in known)
     mine = StageRun.objects.using(using).start_all(known, worker=starter.worker_id, at=work.now, alone=alone)
     for row in mine:
@@ -206,13 +219,19 @@ def _start_together(work: UnitOfWork, command: StartStages, candidates: list[Sta
         work.emit(runs[row.run_id], StageStarted(**stage_event(row)))
     if work.repeated and len(mine) < len(known):
         mine += _started_before(work, [row for row in known if row not in mine], starter)
-    inputs = find_inputs([(runs[row.run_id], row.group_number) for row in mine], using)
+    inputs = find_all_inputs(mine, runs, using)
     points.hit(points.START_IN_TX)
     return StartStagesResult(
-        started=tuple(started_from(row, runs[row.run_id], inputs[row.run_id, row.group_number]) for row in mine),
+        started=tuple(
+            started_from(row, runs[row.run_id], reference) for row, reference in zip(mine, inputs, strict=True)
+        ),
         dropped=len(candidates) - len(mine) - len(unknown),
         deferred=len(unknown),
     )
+
+
+def _take(places: Places, run: WorkflowRun, row: StageRun) -> bool:
+    return places.take(run, row.stage, row.queue, item=row.map_index != NOT_AN_ITEM)
 
 
 def _split(

@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 
 from workflow_engine.definitions.waits import Wait
-from workflow_engine.errors import StageNotFound, WorkflowNotFound
+from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable, StageNotFound, WorkflowNotFound
 from workflow_engine.kernel import points
-from workflow_engine.kernel.advance import settle, stage_event
+from workflow_engine.kernel.advance import stage_ended, stage_event
 from workflow_engine.kernel.events import StageAnswered, StageFailed
 from workflow_engine.kernel.payloads import pack, write
 from workflow_engine.kernel.ports import Ports
+from workflow_engine.kernel.rechecking import recheck
 from workflow_engine.kernel.suspending import memo_row
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageMemo, StageRun, WorkflowRun
+from workflow_engine.models.runs import family
 from workflow_engine.models.suspensions import SuspendedRows
 from workflow_engine.statuses import MemoKind, RunStatus, WaitKind
 
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 Verdict = Literal["resumed", "failed", "kept"]
 EXPIRED = "WAIT_EXPIRED"
 MAX_PASSES = 5
+# Nothing is wrong with a row because of these: whoever called tries again.
+AWAY = (DatabaseConflict, DatabaseUnavailable, OperationalError, InterfaceError)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +45,8 @@ class WakeSuspendedStagesResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WakeSuspendedStages(Command[WakeSuspendedStagesResult]):
-    """Let stages go on whose timer is over; give the default answer, or fail, where an answer is overdue.
+    """Let stages go on whose timer is over; give the default answer, or fail, where an answer is overdue; look after
+    those that have waited for their items or a child run for a minute.
 
     Any number of callers at a time. Runs that somebody holds just now are left for the next one, and what is overdue
     of stages that the code here does not know (a deploy under way) to a process that does.
@@ -69,6 +74,7 @@ def wake_suspended_stages(
                 done[_expire(row, ports, causation_id)].append(row.pk)
         if len(rows) < command.max or len(done["resumed"]) + len(done["failed"]) > 0:
             break
+    done["resumed"] += _recheck(command, ports, causation_id)
     return WakeSuspendedStagesResult(
         resumed=tuple(done["resumed"]), failed=tuple(done["failed"]), is_full=len(rows) == command.max
     )
@@ -77,10 +83,27 @@ def wake_suspended_stages(
 def _due(command: WakeSuspendedStages, ports: Ports, passed: Sequence[uuid.UUID]) -> list[StageRun]:
     due: SuspendedRows = StageRun.objects.using(ports.using).waking(ports.clock.db_now(), ports.known_stages())
     if command.run_id is not None:
-        due = due.filter(run=command.run_id)
+        due = due.filter(family("run", command.run_id))
     if passed:
         due = due.exclude(pk__in=passed)
     return list(due.select_related("run").defer("config", "output", "metrics")[: command.max])
+
+
+def _recheck(command: WakeSuspendedStages, ports: Ports, causation_id: uuid.UUID) -> list[uuid.UUID]:
+    """Look at stages that have waited for their items or a child run for a while; return those that go on."""
+    due = StageRun.objects.using(ports.using).rechecked(ports.clock.db_now())
+    if command.run_id is not None:
+        due = due.filter(family("run", command.run_id))
+    resumed = []
+    for row in due.only("run", "stage", "token")[: command.max]:
+        try:
+            if transact(ports, causation_id, lambda work, one=row: recheck(work, one)) == "resumed":  # type: ignore[misc]
+                resumed.append(row.pk)
+        except (*AWAY, DatabaseError):
+            raise
+        except Exception:  # one bad row must not keep the others waiting
+            logger.exception("waiting stage cannot be looked at run=%s stage=%s", row.run_id, row.stage)
+    return resumed
 
 
 def _resume_timers(rows: Sequence[StageRun], ports: Ports, causation_id: uuid.UUID) -> list[uuid.UUID]:
@@ -95,6 +118,8 @@ def _resume_timers(rows: Sequence[StageRun], ports: Ports, causation_id: uuid.UU
     for row in rows:
         try:
             resumed += transact(ports, causation_id, lambda work, one=row: _resume(work, [one]))  # type: ignore[misc]
+        except AWAY:
+            raise
         except Exception:  # one bad row must not keep the others waiting
             logger.exception("timer cannot be ended run=%s stage=%s", row.run_id, row.stage)
     return resumed
@@ -121,7 +146,7 @@ def _expire(row: StageRun, ports: Ports, causation_id: uuid.UUID) -> Verdict:
     except (WorkflowNotFound, StageNotFound):
         # The code here does not know it (a deploy under way): a process that does decides.
         return "kept"
-    except DatabaseError:
+    except (*AWAY, DatabaseError):
         raise
     except Exception:  # one bad row must not keep the others waiting
         logger.exception("wait cannot be ended run=%s stage=%s wait=%s", row.run_id, row.stage, row.wait_name)
@@ -164,6 +189,6 @@ def _fail(work: UnitOfWork, run: WorkflowRun, row: StageRun) -> Verdict:
     if not row.fail_suspended(at=work.now, error=error):
         return "kept"
     work.emit(run, StageFailed(**facts, error=error))
-    settle(work, run, row.group_number)
+    stage_ended(work, run, row)
     points.hit(points.WAKE_IN_TX)
     return "failed"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from workflow_engine.kernel.ports import Ports
 
-from . import histories, moving, states
+from . import deliveries, families, histories, limits, moving, schedules, states
 from .findings import Finding, Report, Severity
 
 __all__ = ["Finding", "Report", "Severity", "examine"]
@@ -28,6 +28,18 @@ CHECKS: tuple[Callable[[Ports], Iterator[Finding]], ...] = (
     moving.forgotten_questions,
     moving.unknown_definitions,
     moving.drifting_runs,
+    families.miscounted_maps,
+    families.open_items_of_ended_maps,
+    families.unheard_children,
+    families.undelivered_notices,
+    deliveries.events_not_handed_on,
+    deliveries.overdue_deliveries,
+    limits.limits_exceeded,
+    limits.free_places,
+    limits.held_back_for_nothing,
+    schedules.overdue_commands,
+    schedules.overdue_schedules,
+    schedules.wrong_schedules,
 )
 # Each is asked of a page of runs.
 PAGED = (histories.wrong_histories, histories.unreadable_rows, histories.unfinished_plans)

@@ -20,7 +20,7 @@ from .findings import Finding
 logger = logging.getLogger(__name__)
 PAGE = 200
 TERMINAL = ("run.completed", "run.failed", "run.cancelled")
-ENVELOPES = ("input", "output", "state")
+ENVELOPES = ("input", "output", "state", "item")
 UNREADABLE = (ValueError, RecursionError, LookupError, TypeError, AttributeError)
 RESTORE = "Restore the row from a backup, or cancel the run."
 
@@ -88,7 +88,8 @@ def _gaps(run: _History) -> Iterator[Finding]:
     elif run.last - run.first + 1 != run.count:
         text = f"Of the events {run.first} to {run.last} there are only {run.count}."
         yield Finding(code, "violation", run.id, "", text)
-    elif run.last != run.event_seq or (not run.has_ended and run.first != 1):
+    elif run.last != run.event_seq or (not run.has_ended and run.first != 1 and not run.generation):
+        # Of a run that goes on again those of before may have been deleted.
         text = f"The run counts {run.event_seq} events, and there are those from {run.first} to {run.last}."
         yield Finding(code, "violation", run.id, "", text)
 
@@ -137,7 +138,7 @@ def _open(fields: Sequence[str], values: Sequence[Any]) -> None:
     """Read what stands in envelopes; blobs stay where they are."""
     for field, value in zip(fields, values, strict=True):
         envelope = Envelope(value)
-        if field in ENVELOPES and envelope and envelope.blob_key is None:
+        if field in ENVELOPES and envelope and envelope.blob_key is None and envelope.items is None:
             envelope.open()
 
 
@@ -146,7 +147,8 @@ def unfinished_plans(ports: Ports, ids: Sequence[uuid.UUID]) -> Iterator[Finding
     runs = WorkflowRun.objects.using(ports.using).filter(status=RunStatus.COMPLETED)
     completed = dict(runs.filter(pk__in=ids).values_list("pk", "generation"))
     done: dict[uuid.UUID, set[str]] = {}
-    rows = StageRun.objects.using(ports.using).current().filter(run__in=list(completed), status__in=DONE_STAGE)
+    rows = StageRun.objects.using(ports.using).current().stages()
+    rows = rows.filter(run__in=list(completed), status__in=DONE_STAGE)
     for run_id, stage in rows.values_list("run", "stage"):
         done.setdefault(run_id, set()).add(stage)
     for run_id, planned in _plans(ports, ids):

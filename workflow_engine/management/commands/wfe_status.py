@@ -31,12 +31,16 @@ class Command(EngineCommand):
         parser.add_argument("--limit", type=whole_number(0), default=20, metavar="N", help="Runs to list (20).")
         parser.add_argument("--status", type=str.upper, choices=RunStatus.values, help="List runs of this status.")
         parser.add_argument("--workflow", metavar="WORKFLOW", help="Count and list runs of this workflow.")
+        parser.add_argument("--parent", metavar="RUN", help="Count and list the runs that this run has started.")
 
     def handle(self, *, run: str | None, as_json: bool, **options: Any) -> None:
         if run is not None:
             self._show_run(run, as_json=as_json)
             return
-        overview = look_around(workflow=options["workflow"], status=options["status"], limit=options["limit"])
+        parent = None if options["parent"] is None else find_run(options["parent"]).pk
+        overview = look_around(
+            workflow=options["workflow"], status=options["status"], limit=options["limit"], parent=parent
+        )
         if as_json:
             self.say_json(overview.as_json())
             return

@@ -13,9 +13,10 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
+from example_project.bookshop.walkthrough import walk_through as show_an_import
 from example_project.documents.installed_documents import gather
 from example_project.documents.workflows import document_analysis
-from example_project.expenses.walkthrough import walk_through
+from example_project.expenses.walkthrough import walk_through as show_an_expense
 from example_project.paths import VAR_DIR
 from workflow_engine.models import WorkflowRun
 
@@ -23,7 +24,9 @@ ADMIN_URL = "http://127.0.0.1:8000/admin/"
 
 
 class Command(BaseCommand):
-    help = "Analyse some real documents, pay an expense, watch both runs, and learn where to go from there."
+    help = (
+        "Analyse some real documents, pay an expense, import books, watch the runs, and learn where to go from there."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("path", nargs="?", help="your own file, folder or pattern; default: documents found here")
@@ -38,7 +41,8 @@ class Command(BaseCommand):
         for file in _copy_artifacts(run, VAR_DIR / "report"):
             self._say(f"  {file}")
         with _workers_silent():
-            walk_through(self._say)
+            show_an_expense(self._say)
+            show_an_import(self._say, VAR_DIR / "import")
         self._explain(path, self._console_login())
 
     def _gather(self) -> str:

@@ -1,0 +1,1 @@
+"""Whether tables stay bounded under a constant load, while what is old is deleted."""

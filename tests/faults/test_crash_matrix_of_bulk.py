@@ -1,0 +1,111 @@
+"""A real worker process dies by SIGKILL in the middle of a bulk operation; others go on; each run is done once."""
+
+from __future__ import annotations
+
+import signal
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.db import connection
+
+from tests.bulk.operations import carry_out, events, figures, outcomes
+from tests.faults.processes import stop, worker_process
+from tests.faults.workflows import crashing
+from tests.invariants import check_all
+from tests.waiting import until
+from workflow_engine import NewRun, cancel_bulk, cancel_run, cancel_runs, create_runs, pause_runs, rerun_runs
+from workflow_engine.bootstrap import get_kernel
+from workflow_engine.definitions.registry import registry_override
+from workflow_engine.kernel import points
+from workflow_engine.models import BulkOperation, BulkTarget, WorkflowRun
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+KILLED = (points.BULK_TAKEN, points.BULK_IN_TX, points.BULK_AFTER, points.BULK_END_IN_TX)
+BULK_POINTS = (points.BULK_START_IN_TX, *KILLED)
+# An operation ends once.
+CASES = [(point, hit) for point in KILLED for hit in (1, 2) if (point, hit) != (points.BULK_END_IN_TX, 2)]
+COUNT = 120
+
+
+@pytest.fixture
+def runs() -> Iterator[list[WorkflowRun]]:
+    with registry_override(crashing):
+        results = create_runs([NewRun(crashing, "input") for _ in range(COUNT)])
+        rows = WorkflowRun.objects.filter(pk__in=[one.run_id for one in results])
+        # So that workers leave them alone, whatever they are told.
+        operation = pause_runs(rows)
+        carry_out(get_kernel())
+        assert figures(operation)[2] == COUNT
+        yield list(rows.order_by("pk"))
+
+
+def ended(operation: BulkOperation) -> bool:
+    return not BulkOperation.objects.open().filter(pk=operation.pk).exists()
+
+
+@pytest.mark.parametrize(("point", "hit"), CASES)
+def test_a_killed_orchestrator_costs_nothing_but_time(runs: list[WorkflowRun], point: str, hit: int) -> None:
+    cancel_run(runs[3])
+    already = 1
+    operation = cancel_runs([*runs, uuid.uuid4()], reason="wrong file")
+    connection.close()
+
+    with worker_process(f"{point}:{hit}") as doomed:
+        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
+        assert doomed.poll() == -signal.SIGKILL
+    assert not ended(operation)
+    # At whatever instant: what has happened and what is written of it are the same.
+    changed = BulkTarget.objects.filter(operation=operation, outcome="changed").count()
+    assert WorkflowRun.objects.filter(status="CANCELLED").count() == changed + already
+    with worker_process() as first, worker_process() as second:
+        until(lambda: ended(operation), "the operation ends under healthy workers")
+        stop(first)
+        stop(second)
+
+    assert figures(operation) == ("COMPLETED", COUNT + 1, COUNT - already, already, 1)
+    assert outcomes(operation) == {"changed": COUNT - already, "unchanged": already, "failed": 1}
+    assert set(WorkflowRun.objects.values_list("status", flat=True)) == {"CANCELLED"}
+    assert set(events("run.cancelled").values()) == {1}
+    check_all()
+
+
+def test_a_rerun_of_many_that_is_killed_reruns_each_once(runs: list[WorkflowRun]) -> None:
+    for run in runs[:30]:
+        cancel_run(run)
+    operation = rerun_runs(runs[:30], "first")
+    connection.close()
+
+    with worker_process(f"{points.BULK_IN_TX}:5", "--queues", "nobodys") as doomed:
+        until(lambda: doomed.poll() is not None, "it dies in the fifth rerun")
+    with worker_process("", "--queues", "nobodys") as healthy:
+        until(lambda: ended(operation), "the operation ends under a healthy worker")
+        stop(healthy)
+
+    assert figures(operation) == ("COMPLETED", 30, 30, 0, 0)
+    assert set(WorkflowRun.objects.filter(pk__in=[run.pk for run in runs[:30]]).values_list("generation")) == {(1,)}
+    assert set(events("run.rerun").values()) == {1}
+    check_all()
+
+
+def crash(point: str, act: Callable[[], object]) -> None:
+    hook = points.install(points.hook_from(f"{point}:1:raise"))
+    try:
+        with pytest.raises(points.Crash):
+            act()
+    finally:
+        points.install(hook)
+
+
+def test_whoever_dies_while_it_makes_or_cancels_one_has_not_done_it(runs: list[WorkflowRun]) -> None:
+    before = BulkOperation.objects.count()
+    crash(points.BULK_START_IN_TX, lambda: cancel_runs(runs))
+    assert BulkOperation.objects.count() == before
+    assert BulkTarget.objects.open().count() == 0
+
+    operation = cancel_runs(runs)
+    crash(points.BULK_END_IN_TX, lambda: cancel_bulk(operation))
+
+    assert figures(operation)[0] == "PENDING"
+    assert BulkTarget.objects.open().count() == COUNT
+    assert cancel_bulk(operation)

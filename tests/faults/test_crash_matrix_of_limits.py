@@ -1,0 +1,56 @@
+"""A real worker process dies by SIGKILL while it gives places of a limit: none is lost, and none given twice."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+
+from tests.faults.processes import stop, worker_process
+from tests.faults.workflows import crowded
+from tests.invariants import check_all
+from tests.limits.overlap import most_at_once
+from tests.waiting import until
+from workflow_engine import create_run
+from workflow_engine.definitions.registry import registry_override
+from workflow_engine.kernel import points
+from workflow_engine.models import RunPlace, WorkflowRun
+from workflow_engine.statuses import OPEN_RUN
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+LIMIT_POINTS = (points.PLACE_IN_TX,)
+# With whatever is done between two places that are given: an end, the notice of it, the claim of the next run.
+CASES = [(points.PLACE_IN_TX, hit) for hit in (1, 2, 7)] + [(points.COMPLETE_IN_TX, 4), (points.CLAIM_IN_TX, 3)]
+
+
+@pytest.fixture
+def runs() -> Iterator[list[WorkflowRun]]:
+    with registry_override(crowded):
+        yield [create_run(crowded, f"{key} {number}") for number in range(6) for key in "ab"]
+
+
+def over() -> bool:
+    return not WorkflowRun.objects.filter(status__in=OPEN_RUN).exists()
+
+
+@pytest.mark.parametrize(("point", "hit"), CASES)
+def test_whoever_dies_while_places_are_given_leaves_all_of_them_to_the_next(
+    runs: list[WorkflowRun], point: str, hit: int
+) -> None:
+    connection.close()
+
+    with worker_process(f"{point}:{hit}") as doomed:
+        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
+        assert doomed.poll() == -signal.SIGKILL
+    assert not over()
+    with worker_process() as first, worker_process() as second:
+        until(over, "all runs end under healthy workers")
+        stop(first)
+        stop(second)
+
+    assert most_at_once() == {"a": 2, "b": 2}
+    assert set(WorkflowRun.objects.values_list("status", flat=True)) == {"COMPLETED"}
+    assert not RunPlace.objects.waiting().exists()
+    check_all()

@@ -1,0 +1,1 @@
+"""Webhooks: what may be an address, what is sent to it, and what follows from the answer."""

@@ -1,0 +1,1 @@
+"""Where events go: plugins and sinks of the project's own."""
