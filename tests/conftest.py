@@ -73,6 +73,15 @@ def known() -> Iterator[Callable[..., Any]]:
         yield know
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what says the same on every database, unless this is the first of them."""
+    if settings.BACKEND != "sqlite":
+        elsewhere = [item for item in items if item.get_closest_marker("one_database")]
+        if elsewhere:
+            config.hook.pytest_deselected(items=elsewhere)
+            items[:] = [item for item in items if not item.get_closest_marker("one_database")]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("postgresql") and settings.BACKEND != "postgresql":
         pytest.skip("needs PostgreSQL")
