@@ -20,6 +20,8 @@ from workflow_engine import StageContext, conf, errors, models, testing
 from workflow_engine.event_types import EVENT_TYPES
 from workflow_engine.kernel import commands, events, points
 
+pytestmark = pytest.mark.one_database
+
 T = TypeVar("T")
 REFERENCE = DOCS / "reference"
 COMMANDS = sorted(path.stem for path in (ROOT / "workflow_engine/management/commands").glob("wfe_*.py"))
