@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.dying import die_at
 from tests.invariants import check_all, events
 from tests.janitors import pass_time, worker
 from workflow_engine import Completion, StageContext, Wait, answer_stage, create_run, define_workflow, stage
@@ -54,15 +55,6 @@ def line(known: Callable[..., Any], entered: Counter[str]) -> Workflow[Any, Any]
 
 def facts(host: InlineHost) -> WorkerFacts:
     return replace(worker({}), id=host.worker_id)
-
-
-def die_at(point: str, act: Callable[[], object]) -> None:
-    before = points.install(points.hook_from(f"{point}:1:raise"))
-    try:
-        with pytest.raises(points.Crash):
-            act()
-    finally:
-        points.install(before)
 
 
 def ticks(kernel: Kernel, clock: FakeClock, span: timedelta, step: timedelta, *workers: WorkerFacts) -> None:

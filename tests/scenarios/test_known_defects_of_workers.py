@@ -13,6 +13,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.utils import timezone
 
 from tests.concurrency.threads import together
+from tests.dying import die_at
 from tests.hosts.working import status_of, working
 from tests.invariants import check_all, events
 from tests.janitors import pass_time, worker
@@ -179,14 +180,10 @@ def test_p18_a_late_or_repeated_clean_up_after_a_rerun_deletes_nothing_of_the_ne
     run = create_run(known(define_workflow("larges").pipe(large).build()))
     host.drain()
     clock.advance(3 * DAY)
-    hook = points.hook_from(f"{points.RERUN_AFTER}:1:raise") if dies else None
-    before = points.install(hook)
-    try:
+    if dies:
+        die_at(points.RERUN_AFTER, lambda: rerun_from(run, "large"))
+    else:
         rerun_from(run, "large")
-    except points.Crash:
-        assert dies
-    finally:
-        points.install(before)
 
     def clean_up(name: str = points.BLOB_PUT) -> None:
         if name == points.BLOB_PUT:
