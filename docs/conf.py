@@ -49,6 +49,7 @@ CONTENTS = {
         "explanation/architecture",
         "explanation/life-of-a-run",
         "explanation/guarantees",
+        "explanation/comparison",
         "explanation/crash-points",
         "explanation/hot-queries",
         "explanation/performance",
