@@ -16,7 +16,7 @@ from .rules import RULES
 from .rules.quiet import RULES as QUIET
 from .rules.quiet import gone_events
 
-__all__ = ["CODES", "Code", "Finding", "Report", "Severity", "examine", "find_violations"]
+__all__ = ["CODES", "MOST_RUNS", "Code", "Finding", "Report", "Severity", "examine", "find_violations"]
 MOST_RUNS = 20_000
 # Rows of one table that are looked at for each run.
 ROWS_PER_RUN = 5
