@@ -239,7 +239,6 @@ CASES: dict[str, tuple[Callable[[Kernel, InlineHost], WorkflowRun], str, Break]]
         "stage.open_in_ended_run",
         lambda run: set_stages(run, "PENDING", finished_at=None),
     ),
-    "a stage that crashed more than was seen": (ended, "budget.exceeded", change_stage("add-1", crashes=1)),
     "a stage that crashed too often": (ended, "budget.exceeded", change_stage("add-1", crashes=9)),
     "a row that counts no more": (
         ended,

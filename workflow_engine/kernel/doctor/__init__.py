@@ -17,9 +17,9 @@ from .rules.quiet import RULES as QUIET
 from .rules.quiet import gone_events
 
 __all__ = ["CODES", "MOST_RUNS", "Code", "Finding", "Report", "Severity", "examine", "find_violations"]
-MOST_RUNS = 20_000
+MOST_RUNS = 5_000
 # Rows of one table that are looked at for each run.
-ROWS_PER_RUN = 5
+ROWS_PER_RUN = 10
 # Each asks what is open, by an index on that, and is not read further than its findings are wanted.
 CHECKS: tuple[Callable[[Ports], Iterator[Finding]], ...] = (
     moving.lost_stages,

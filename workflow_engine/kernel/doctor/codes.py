@@ -86,7 +86,7 @@ CODES: dict[str, Code] = {
         "Cancel the run, or rerun it from that stage.",
     ),
     "budget.exceeded": _wrong(
-        "A stage has crashed more often than it may, or counts crashes that no attempt shows.",
+        "A stage has crashed more often than it may.",
         "MAX_CRASHES was lowered since; or rows were changed by hand; or a bug.",
         "After a lower MAX_CRASHES: nothing, the stage fails at its next crash.",
     ),

@@ -93,8 +93,9 @@ def forgotten_questions(ports: Ports) -> Iterator[Finding]:
 
 def unknown_definitions(ports: Ports) -> Iterator[Finding]:
     code = "definition.unknown"
-    runs = runs_of(ports).filter(status=RunStatus.PENDING, unknown_since__isnull=False)
-    for pk, workflow, since in runs.values_list("pk", "workflow", "unknown_since").iterator():
+    # In no order and by no cursor: else PostgreSQL reads every run by its id, or in one process, to find the few.
+    runs = runs_of(ports).filter(status=RunStatus.PENDING, unknown_since__isnull=False).order_by()
+    for pk, workflow, since in runs.values_list("pk", "workflow", "unknown_since"):
         text = f"No living worker has known workflow {workflow!r} since {since:%Y-%m-%d %H:%M:%S} UTC."
         yield finding(code, pk, text=text)
     waiting = (StageStatus.PENDING, StageStatus.SUSPENDED)

@@ -16,8 +16,8 @@ from .rules.blobs import missing_blobs
 
 PAGE = 200
 # A run that goes on while it is read looks wrong for a moment.
-LOOKS = 3
-Key = tuple[str, uuid.UUID | None, str]
+LOOKS = 5
+Key = tuple[str, str]
 
 
 def newest(ports: Ports, most: int | None) -> Iterator[list[uuid.UUID]]:
@@ -50,7 +50,7 @@ def look_at(
     """Yield what is wrong with these runs, and not only because they went on while they were read.
 
     What is found is asked again, and counts if it is still so and the run did not move; of a run that always moves, if
-    it was so every time.
+    it was so every time, word for word.
     """
 
     def ask(record: Record) -> Iterator[Finding]:
@@ -68,12 +68,16 @@ def look_at(
         settled = _settled(ports, heads)
         moving: dict[uuid.UUID, list[Finding]] = {}
         for run_id, found in again.items():
-            before = {_key(one) for one in suspects.get(run_id, ())}
-            kept = [one for one in found if _key(one) in before]
-            if run_id in settled or look == LOOKS - 1:
-                yield from kept
-            elif kept:
-                moving[run_id] = kept
+            before = suspects.get(run_id, [])
+            if run_id in settled:
+                known = {_key(one) for one in before}
+                yield from (one for one in found if _key(one) in known)
+                continue
+            same = [one for one in found if one in before]
+            if look == LOOKS - 1:
+                yield from same
+            elif same or look == 0:
+                moving[run_id] = same or found
         suspects = moving
 
 
@@ -83,7 +87,7 @@ def _ask(records: Sequence[Record], ask: Callable[[Record], Iterator[Finding]]) 
 
 
 def _key(found: Finding) -> Key:
-    return found.code, found.run_id, found.stage
+    return found.code, found.stage
 
 
 def _settled(ports: Ports, heads: dict[uuid.UUID, tuple[object, ...]]) -> set[uuid.UUID]:

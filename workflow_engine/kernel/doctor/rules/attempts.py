@@ -114,15 +114,9 @@ def overlaps(record: Record) -> Iterator[Finding]:
 
 
 def budgets(record: Record) -> Iterator[Finding]:
-    lost: dict[object, int] = defaultdict(int)
-    for attempt in record.attempts:
-        lost[attempt.stage_run_id] += attempt.outcome == AttemptOutcome.LOST
     for row in record.stages:
         if row.crashes > record.max_crashes:
             text = f"{row.place} has crashed {row.crashes} times while alone; it may {record.max_crashes} times."
-            yield violation("budget.exceeded", record, row.stage, text=text)
-        elif row.crashes > lost[row.pk]:
-            text = f"{row.place} counts {row.crashes} crashes, and {lost[row.pk]} attempts were lost."
             yield violation("budget.exceeded", record, row.stage, text=text)
 
 
