@@ -90,7 +90,7 @@ def stray_rows(ports: Ports, *, floors: Floors | None = None, quiet: bool = Fals
 
     # Tests ask it thousands of times, and it is long: Django would need longer than the database.
     found = rows_of(ports.using, ("doctor.stray_rows", quiet), build, keep=floors is None)
-    counts: Counter[tuple[str, str, uuid.UUID]] = Counter(map(tuple, found))  # type: ignore[arg-type]
+    counts: Counter[tuple[str, str, uuid.UUID]] = Counter(map(tuple, found))
     for (code, table, owner), count in counts.items():
         named = f"{count} rows of {table!r} " if count > 1 else f"A row of {table!r} "
         if code == "row.orphan":
