@@ -43,6 +43,7 @@ CONTENTS = {
         "how-to/rerun",
         "how-to/testing",
         "how-to/http-api",
+        "how-to/doctor",
         "how-to/admin",
     ],
     "Explanation": [
