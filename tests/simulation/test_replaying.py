@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,9 +21,14 @@ DIGESTS = (
 
 
 def test_a_seed_replays_identically_here_and_in_a_process_with_other_hashes() -> None:
-    env = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": os.getcwd(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    env = {
+        **os.environ,
+        "PYTHONHASHSEED": "77",
+        "PYTHONPATH": str(Path.cwd()),
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+    }
     # No shell, and nothing but our own words.
-    other = subprocess.Popen([sys.executable, "-c", DIGESTS], env=env, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    other = subprocess.Popen([sys.executable, "-c", DIGESTS], env=env, stdout=subprocess.PIPE, text=True)
     here = [simulate(seed).digest for seed in SEEDS]
     there, _ = other.communicate()
 

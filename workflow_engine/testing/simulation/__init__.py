@@ -4,6 +4,7 @@ wrong."""
 from .outcome import Outcome
 from .plans import PLANS, Plan
 from .settings import Settings, draw_settings
+from .shrinking import Shrunk, shrink
 from .simulating import simulate
 
-__all__ = ["PLANS", "Outcome", "Plan", "Settings", "draw_settings", "simulate"]
+__all__ = ["PLANS", "Outcome", "Plan", "Settings", "Shrunk", "draw_settings", "shrink", "simulate"]

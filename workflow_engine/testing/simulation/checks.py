@@ -111,7 +111,7 @@ def _effects(world: World, wishes: Sequence[Wish], runs: dict[Any, WorkflowRun])
 
 def _deliveries(world: World, runs: dict[Any, WorkflowRun], sinks: Sequence[Sink]) -> Iterator[str]:
     """Everybody hears of every event, in order; twice only after somebody died, hung or raised."""
-    troubles = sum(process.troubles for process in world.processes if process.name.startswith("flusher"))
+    troubles = sum(count for name, count in world.troubles.items() if name.startswith("flusher"))
     troubled = troubles or world.faults.counts["conflict"] or world.faults.counts["answer of commit lost"]
     for sink in sinks:
         for run in runs.values():

@@ -54,7 +54,7 @@ def start_client(process: Process, wishes: list[Wish]) -> None:
         open_wishes = [wish for wish in wishes if process.name not in wish.told]
         while open_wishes:
             wish = open_wishes[world.chance.randrange(len(open_wishes))]
-            world.sleep(world.chance.expovariate(1 / 10.0))
+            world.sleep(world.chance.expovariate(1 / 3.0))
             try:
                 run = create_run(wish.plan.id, wish.plan.input(wish.text), idempotency_key=wish.key)
             except TROUBLES:
@@ -73,7 +73,7 @@ def start_operator(process: Process, wishes: list[Wish], operations: list[Operat
 
     def work() -> None:
         while True:
-            world.sleep(world.chance.expovariate(1 / 20.0))
+            world.sleep(world.chance.expovariate(1 / 8.0))
             left = [one for one in operations if not one.done and one.wish.run_id is not None]
             try:
                 if left:

@@ -38,6 +38,14 @@ CREATE TRIGGER sim_lease AFTER UPDATE ON workflow_engine_stagerun
   ) BEGIN
   INSERT INTO sim_change VALUES ('live lease stolen', NEW.id, OLD.worker, NEW.worker, sim_actor());
 END;
+CREATE TRIGGER sim_crowd AFTER UPDATE OF status ON workflow_engine_stagerun
+  WHEN NEW.status = 'RUNNING' AND (
+    SELECT count(DISTINCT s.run_id) FROM workflow_engine_stagerun s
+    JOIN workflow_engine_workflowrun r ON r.id = s.run_id
+    WHERE r.workflow = 'sim-crowded' AND s.status = 'RUNNING'
+  ) > 1 BEGIN
+  INSERT INTO sim_change VALUES ('limit exceeded', NEW.run_id, NEW.stage, '', sim_actor());
+END;
 CREATE TRIGGER sim_cursor AFTER UPDATE OF last_sequence ON workflow_engine_eventcursor
   WHEN NEW.last_sequence < OLD.last_sequence BEGIN
   INSERT INTO sim_change VALUES ('cursor went back', NEW.run_id, OLD.last_sequence, NEW.last_sequence, NEW.subscriber);

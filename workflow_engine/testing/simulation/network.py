@@ -16,6 +16,7 @@ class Network:
 
     faults: Faults
     now: Callable[[], float]
+    # Wakes one of those who wait, at a time.
     wake: Callable[[float], None]
     waiting: list[tuple[float, Message]] = field(default_factory=list)
     epochs: int = 0
@@ -29,8 +30,6 @@ class Network:
                 late = self.faults.amount(5, 60) if self.faults.strikes("message late", message.queue) else 0.0
                 self.waiting.append((self.now() + late, message))
                 self.wake(self.now() + late)
-        if not messages:
-            self.wake(self.now())
 
     def take(self) -> list[Message]:
         there = [pair for pair in self.waiting if pair[0] <= self.now()]

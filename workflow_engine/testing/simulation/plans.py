@@ -31,7 +31,7 @@ PATIENT = Retry(max_attempts=30, initial=timedelta(seconds=1), maximum=timedelta
 Expected = Callable[[Any], tuple[Any, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """A workflow that schedules run.
 
@@ -168,6 +168,19 @@ def _asking(value: Any) -> tuple[Any, ...]:
 polling: Workflow[str, str] = define_workflow("sim-polling", input=str).pipe(batch).pipe(hashing("last")).build()
 
 
+@stage("draft", retry=PATIENT)
+def draft(ctx: StageContext[str]) -> str:
+    # No two attempts give the same, so whoever reads another one's notices.
+    return digest("draft", ctx.input, str(ctx.attempt))
+
+
+drafting: Workflow[str, str] = define_workflow("sim-drafting", input=str).pipe(draft).pipe(hashing("print")).build()
+
+
+def _drafting(value: Any) -> tuple[Any, ...]:
+    return tuple(digest("print", digest("draft", value, str(attempt))) for attempt in range(1, 40))
+
+
 @stage("items", retry=RETRY)
 def items(ctx: StageContext[str]) -> list[str]:
     return [f"{ctx.input}-{number}" for number in range(3 + len(ctx.input) % 2)]
@@ -242,6 +255,7 @@ PLANS = (
     Plan(fan, expected=_fan, rerun=("open", "left", "join")),
     Plan(asking, expected=_asking, answers={"ask": ("yes", "no")}, rerun=("open", "ask", "nap")),
     Plan(polling, expected=_line("batch", "last"), rerun=("batch", "last")),
+    Plan(drafting, expected=_drafting, rerun=("draft", "print")),
     Plan(mapping, expected=_mapping, rerun=("items", "item", "together")),
     Plan(paying, expected=_line("reserve", "pay"), effects=frozenset({"reserve", "pay"}), rerun=("reserve", "pay")),
     Plan(family, expected=_line("small", "big", "after"), needs=(child,), rerun=("delegate", "after")),

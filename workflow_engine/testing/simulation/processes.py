@@ -59,15 +59,13 @@ class Process:
     tasks: list[Task] = field(default_factory=list)
     # Ids of the stage runs that it knows it holds.
     held: Callable[[], set[str]] = set
-    # How often it, and whoever it was before, died or hung.
-    troubles: int = 0
 
     def is_spared(self) -> bool:
         """Whether it holds a stage with which others have died often enough."""
         return any(self.world.deaths[row] >= MOST_DEATHS for row in self._rows())
 
     def note_death(self) -> None:
-        self.troubles += 1
+        self.world.troubles[self.name] += 1
         for row in self._rows():
             self.world.deaths[row] += 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 # Seconds of virtual time.
 LEASE_SECONDS, BEAT_SECONDS, TICK_SECONDS = 30.0, 14.0, 30.0
@@ -11,6 +11,7 @@ KINDS = (
     "crash",
     "crash in transaction",
     "stall",
+    "beats lost",
     "slow body",
     "message lost",
     "message doubled",
@@ -48,7 +49,6 @@ class Settings:
     sinks: int = 1
     skew: bool = False
     large: bool = False
-    plans: tuple[str, ...] = ()
     without: frozenset[int] = frozenset()
 
 
@@ -61,7 +61,8 @@ def draw_settings(chance: random.Random) -> Settings:
         "crash": crash,
         "crash in transaction": crash / 2,
         "stall": pick([0, 0.003, 0.01]),
-        "slow body": pick([0, 0.1, 0.3]),
+        "beats lost": pick([0, 0.1, 0.4]),
+        "slow body": pick([0, 0.3, 0.6]),
         "message lost": lossy,
         "message doubled": pick([0, 0.05, 0.3]),
         "message late": pick([0, 0.05, 0.3]),
@@ -84,7 +85,3 @@ def draw_settings(chance: random.Random) -> Settings:
         skew=pick([False, True]),
         large=pick([False, True]),
     )
-
-
-def calm(settings: Settings) -> Settings:
-    return replace(settings, rates={})

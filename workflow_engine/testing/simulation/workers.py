@@ -45,6 +45,7 @@ class SimulatedWorker(InlineHost):
     def __init__(self, process: Process, slots: int) -> None:
         super().__init__(process.kernel)
         self._process, self._world, self._slots = process, process.world, slots
+        self._is_silent = False
         self._lease = Lease(LEASE_SECONDS, margin=BEAT_SECONDS)
         self._held = HeldStages()
         self._lane = _Lane(process, self.worker_id, self._recorder, self._lease, freed=self._look_again)
@@ -67,7 +68,7 @@ class SimulatedWorker(InlineHost):
             self.kernel, facts, self._held, self._lane, self._lease, lose=lambda held: held.lost.set(), zombies=int
         )
         process.worker, process.held = self.worker_id.hex, self._rows
-        process.spawn("main", self._work)
+        self._main = process.spawn("main", self._work)
 
     def _rows(self) -> set[str]:
         return {held.stage.stage_run_id.hex for held in (*self._held.all(), *self._lane.held.all())}
@@ -113,12 +114,22 @@ class SimulatedWorker(InlineHost):
         return LONGEST_REST_SECONDS if due is None else min(LONGEST_REST_SECONDS, max(due, 0.02))
 
     def _starting(self, slots: int) -> Starter:
-        return Starter(worker_id=self.worker_id, slots=max(0, slots), alone=self._slots == 1)
+        slots = 0 if self._is_silent else max(0, slots)
+        return Starter(worker_id=self.worker_id, slots=slots, alone=self._slots == 1)
 
     def _beat(self) -> None:
         while True:
             self._world.sleep(BEAT_SECONDS)
+            if self._world.faults.strikes("beats lost", self._process.name, unless=self._process.is_spared):
+                self._be_silent()
             self._keep_trying(self._beating.beat)
+
+    def _be_silent(self) -> None:
+        """Run what is held, and nothing else, without a beat: the lease may end meanwhile."""
+        self._process.note_death()
+        self._is_silent = True
+        self._world.sleep(self._world.faults.amount(1, 3) * LEASE_SECONDS)
+        self._is_silent = False
 
     def _sleep(self) -> None:
         while True:
@@ -139,7 +150,7 @@ class SimulatedWorker(InlineHost):
         while held is not None:
             held = self._run_one(held)
         # There is a free slot.
-        self.kernel.ports.transport.push([])
+        self._main.wake = min(self._main.wake, self._world.seconds)
 
     def _run_one(self, held: Held) -> Held | None:
         if not held.enter():

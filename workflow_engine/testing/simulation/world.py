@@ -51,6 +51,8 @@ class World:
         self.problems: list[str] = []
         # Of attempts, by stage run and token: how often a body, or a check, was entered.
         self.entered: Counter[tuple[str, int, bool]] = Counter()
+        # How often each process died or hung.
+        self.troubles: Counter[str] = Counter()
         # Of stage runs: how often somebody died while holding them, and what was raised in them.
         self.deaths: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
@@ -95,6 +97,13 @@ class World:
     def _start(self, process: Process) -> None:
         process.boots += 1
         process.start(process)
+
+    def stop(self, name: str) -> None:
+        """End a process for good."""
+        for process in [one for one in self.processes if one.name == name]:
+            process.note_death()
+            process.kill()
+            self.processes.remove(process)
 
     # What tasks call.
 
@@ -165,7 +174,7 @@ class World:
             self.entered[row, stage.token, task.is_check] += 1
             inside = self.database.wrapper.in_atomic_block
             if not inside and not task.is_check and self.faults.strikes("slow body", task.name, stage.stage_id):
-                self.sleep(self.faults.amount(0.1, 1.5) * LEASE_SECONDS)
+                self.sleep(self.faults.amount(0.1, 2.5) * LEASE_SECONDS)
             return
         kind = "check error" if task.is_check else "body error"
         spared = lambda: self.errors[row, kind] >= MOST_ERRORS  # noqa: E731
@@ -218,10 +227,14 @@ class World:
         self._start(process)
 
     def _ring(self, at: float) -> None:
-        for process in self.processes:
-            for task in process.tasks:
-                if task.hears_bells:
-                    task.wake = min(task.wake, at)
+        asleep = [
+            task
+            for process in self.processes
+            for task in process.tasks
+            if task.hears_bells and task.wake > at and task is not self.current
+        ]
+        if asleep:
+            asleep[self.chance.randrange(len(asleep))].wake = at
 
     def _tell_fault(self, number: int, kind: str, where: str) -> None:
         self.trace.append((self.step, self.seconds, f"fault {number}", f"{kind}: {where}"))
