@@ -9,8 +9,8 @@ from workflow_engine.testing.simulation import simulate
 
 from .breaking import Mutant
 
-# As often a mutant is found, then its share is known well enough.
-ENOUGH = 2
+# So often a mutant is found, then the next one has its turn.
+ENOUGH = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,16 +124,22 @@ def _deliveries(world: World, runs: dict[Any, WorkflowRun], sinks: Sequence[Sink
 
 
 def _entries(world: World) -> Iterator[str]:
-    """A token is good for one attempt."""
+    """A token is good for one attempt, and the last one wins."""
     per_row: dict[str, int] = defaultdict(int)
+    latest: dict[str, int] = defaultdict(int)
     for (row, token, is_check), count in world.entered.items():
         per_row[row] += not is_check
+        latest[row] = max(latest[row], token)
         if count > 1:
             yield f"{'check' if is_check else 'body'} of {row} was entered {count} times under token {token}"
+    for row, token in world.database.rows(WON):
+        if token < latest[row]:
+            yield f"token {token} of {row} has won, though {latest[row]} was given later"
     poison = {row for (row,) in world.database.rows(POISON)}
     for row, count in per_row.items():
         if row in poison and count > MOST_ENTERED:
             yield f"a body that kills its worker was entered {count} times"
 
 
+WON = "SELECT stage_run_id, token FROM workflow_engine_stageattempt WHERE outcome = 'completed'"
 POISON = "SELECT id FROM workflow_engine_stagerun WHERE stage = 'poison'"

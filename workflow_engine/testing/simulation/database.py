@@ -38,6 +38,11 @@ CREATE TRIGGER sim_lease AFTER UPDATE ON workflow_engine_stagerun
   ) BEGIN
   INSERT INTO sim_change VALUES ('live lease stolen', NEW.id, OLD.worker, NEW.worker, sim_actor());
 END;
+CREATE TRIGGER sim_holder AFTER UPDATE OF status ON workflow_engine_stagerun
+  WHEN NEW.status IN ('COMPLETED', 'SUSPENDED') AND OLD.worker <> sim_actor()
+  AND (OLD.status = 'RUNNING' OR OLD.wait_kind = 'poll') BEGIN
+  INSERT INTO sim_change VALUES ('finished by another', NEW.id, OLD.worker, NEW.status, sim_actor());
+END;
 CREATE TRIGGER sim_crowd AFTER UPDATE OF status ON workflow_engine_stagerun
   WHEN NEW.status = 'RUNNING' AND (
     SELECT count(DISTINCT s.run_id) FROM workflow_engine_stagerun s
@@ -60,7 +65,7 @@ class Database:
         connections.settings[ALIAS] = {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": ":memory:",
-            "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+            "OPTIONS": {"transaction_mode": "IMMEDIATE", "cached_statements": 4096},
             "AUTOCOMMIT": True,
             "ATOMIC_REQUESTS": False,
             "CONN_MAX_AGE": 0,

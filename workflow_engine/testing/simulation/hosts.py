@@ -26,7 +26,7 @@ def start_orchestrator(process: Process) -> None:
             # The next tick tries again.
             with suppress(Error, WorkflowEngineError):
                 orchestrator.tick()
-            world.sleep(TICK_SECONDS * world.chance.uniform(0.5, 1.5))
+            world.sleep(TICK_SECONDS * world.chance.uniform(0.2, 1.2))
 
     process.spawn("tick", work)
 

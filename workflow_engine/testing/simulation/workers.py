@@ -128,7 +128,7 @@ class SimulatedWorker(InlineHost):
         """Run what is held, and nothing else, without a beat: the lease may end meanwhile."""
         self._process.note_death()
         self._is_silent = True
-        self._world.sleep(self._world.faults.amount(1, 3) * LEASE_SECONDS)
+        self._world.sleep(self._world.faults.amount(2, 5) * LEASE_SECONDS)
         self._is_silent = False
 
     def _sleep(self) -> None:

@@ -161,7 +161,7 @@ class World:
         if inside:
             return
         if self.faults.strikes("stall", task.name, place, unless=process.is_spared):
-            process.stall(self.faults.amount(0.3, 2.5) * LEASE_SECONDS)
+            process.stall(self.faults.amount(0.3, 4) * LEASE_SECONDS)
             self._switch(task, place)
         elif self.chance.random() < SWITCH:
             self._switch(task, place)
@@ -174,7 +174,7 @@ class World:
             self.entered[row, stage.token, task.is_check] += 1
             inside = self.database.wrapper.in_atomic_block
             if not inside and not task.is_check and self.faults.strikes("slow body", task.name, stage.stage_id):
-                self.sleep(self.faults.amount(0.1, 2.5) * LEASE_SECONDS)
+                self.sleep(self.faults.amount(0.1, 4) * LEASE_SECONDS)
             return
         kind = "check error" if task.is_check else "body error"
         spared = lambda: self.errors[row, kind] >= MOST_ERRORS  # noqa: E731
