@@ -50,6 +50,7 @@ CONTENTS = {
         "explanation/life-of-a-run",
         "explanation/guarantees",
         "explanation/crash-points",
+        "explanation/simulation",
         "explanation/hot-queries",
         "explanation/performance",
     ],
