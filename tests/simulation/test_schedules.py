@@ -12,7 +12,7 @@ from .many import play
 
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 # As many as CI has time for; ``make simulate`` plays more.
-SCHEDULES = 150
+SCHEDULES = 60
 
 
 def test_no_schedule_breaks_a_promise() -> None:
