@@ -6,7 +6,7 @@ TYPED := workflow_engine $(wildcard example_project) tests/backends $(wildcard t
 LINTS := lint-format lint-rules lint-types lint-imports lint-migrations lint-deploy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak bounded lint $(LINTS) format clean
+.PHONY: help demo test bench soak bounded simulate lint $(LINTS) format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ soak: $(VENV)/.test ## Kill workers and servers under load, about 10 minutes; ma
 
 bounded: $(VENV)/.test ## Create runs for two hours while what is old is deleted, and compare the tables after each
 	@$(BIN)/python -m tests.bounded $(ARGS)
+
+simulate: $(VENV)/.test ## Play thousands of schedules of hosts that die; make simulate ARGS=--mutants breaks the engine first
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 lint: $(LINTS) ## Check format, rules, types, layers, migrations and deployment settings; changes nothing
 

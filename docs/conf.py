@@ -52,6 +52,7 @@ CONTENTS = {
         "explanation/guarantees",
         "explanation/comparison",
         "explanation/crash-points",
+        "explanation/simulation",
         "explanation/hot-queries",
         "explanation/performance",
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
@@ -52,7 +53,7 @@ def read_clock(using: str) -> datetime:
     connection = connections[using]
     if connection.vendor == "sqlite":
         # It has no clock but this process's.
-        now = datetime.now(UTC)
+        now = datetime.fromtimestamp(time.time(), UTC)
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
     statement = "SELECT UTC_TIMESTAMP(6)" if connection.vendor == "mysql" else "SELECT STATEMENT_TIMESTAMP()"
     with connection.cursor() as cursor:
