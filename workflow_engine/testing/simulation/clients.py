@@ -20,6 +20,7 @@ ASKING = (
     "SELECT stage, wait_name, map_index FROM workflow_engine_stagerun "
     "WHERE run_id = ? AND status = 'SUSPENDED' AND wait_kind = 'answer' AND superseded_at IS NULL ORDER BY id"
 )
+ENDED = "SELECT 1 FROM workflow_engine_workflowrun WHERE id = ? AND finished_at IS NOT NULL"
 TROUBLES = (Error, WorkflowEngineError)
 
 
@@ -74,10 +75,10 @@ def start_operator(process: Process, wishes: list[Wish], operations: list[Operat
     def work() -> None:
         while True:
             world.sleep(world.chance.expovariate(1 / 8.0))
-            left = [one for one in operations if not one.done and one.wish.run_id is not None]
+            left = [one for one in operations if not one.done and _can_do(world, one)]
             try:
                 if left:
-                    one = left[0]
+                    one = left[world.chance.randrange(len(left))]
                     one.tries += 1
                     one.done = one.tries >= MOST_TRIES
                     _do(one)
@@ -90,6 +91,13 @@ def start_operator(process: Process, wishes: list[Wish], operations: list[Operat
                 _let_go_on(operations)
 
     process.spawn("operate", work)
+
+
+def _can_do(world: World, one: Operation) -> bool:
+    """Only what has ended can be run again."""
+    if one.kind != "rerun" or one.wish.run_id is None:
+        return one.wish.run_id is not None
+    return bool(world.database.rows(ENDED, one.wish.run_id.hex))
 
 
 def _do(one: Operation) -> None:
