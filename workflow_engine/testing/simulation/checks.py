@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from workflow_engine.bootstrap import use_kernel
 from workflow_engine.kernel.doctor import examine
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.statuses import StageStatus
+from workflow_engine.testing import invariants
 
 from .clients import Wish
 from .database import ALIAS
 from .hosts import Sink
 from .world import World
 
-# Each returns nothing, or raises AssertionError; it is given the alias of the database.
-INVARIANTS: list[Callable[[str], object]] = []
 LEGAL = {
     ("run", "PENDING"): {"RUNNING", "FAILED", "CANCELLED"},
     ("run", "RUNNING"): {"COMPLETED", "FAILED", "CANCELLED"},
@@ -45,16 +44,9 @@ def find_violations(world: World, wishes: Sequence[Wish], sinks: Sequence[Sink])
         found += _effects(world, wishes, runs)
         found += _deliveries(world, runs, sinks)
         found += _entries(world)
-        for invariant in INVARIANTS:
-            try:
-                invariant(ALIAS)
-            except AssertionError as error:
-                found.append(f"invariant: {error}"[:500])
-        report = examine(kernel.ports)
-        found += [
-            f"doctor: {finding.code} run {finding.run_id} {finding.stage}: {finding.text}"[:500]
-            for finding in report.findings
-        ]
+        # What the rules say of a quiet system, and what the doctor says of what should be moving.
+        broken = {*invariants.find_violations(ALIAS), *examine(kernel.ports).findings}
+        found += sorted(f"{one.code} run {one.run_id} {one.stage}: {one.text}"[:500] for one in broken)
     return found
 
 
