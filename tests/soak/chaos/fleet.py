@@ -168,7 +168,7 @@ class Fleet:
         process, unit.member = member.process, None
         unit.start_at = time.monotonic() + AGAIN_SECONDS
         code = process.returncode
-        if unit.told_at is not None and code == 0:
+        if unit.told_at is not None and code == 0 and isinstance(member, Workers):
             self.drains.append(time.monotonic() - unit.told_at)
         if unit.told_at is None or code != -signal.SIGTERM:
             # Else it was told before it was ready to listen, and had nothing yet.
