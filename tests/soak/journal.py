@@ -79,3 +79,14 @@ def entered_by(pid: int) -> int:
     """Return how many bodies a process has entered so far."""
     path = directory() / f"{pid}.jsonl"
     return path.read_text().count('["in"') if path.exists() else 0
+
+
+def is_in_body(pid: int) -> bool:
+    """Whether the last thing that a process has written down is that it entered a body."""
+    path = directory() / f"{pid}.jsonl"
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 300))
+        lines = file.read().splitlines()
+    return bool(lines) and lines[-1].startswith(b'["in"')

@@ -27,6 +27,8 @@ class Facts:
     # Lost or released attempts whose body had begun, and bodies that began again after such an end.
     hits: Counter[str] = field(default_factory=Counter)
     re_executed: int = 0
+    # Bodies that were under way in a process that was killed, without those that had done it themselves.
+    bystanders: int = 0
     # From a kill to when the stage was taken back, and to when its body began again; no server was hit meanwhile.
     taken_back: list[float] = field(default_factory=list)
     begun_again: list[float] = field(default_factory=list)
@@ -91,6 +93,7 @@ def _judge_lost(facts: Facts, attempts, found, begun, deeds, silent, bound) -> N
         facts.lost_by[why] += 1
         facts.excused[stage_run] += why in ("kill", "freeze", "silence")
         facts.hits[why] += key in begun
+        facts.bystanders += why == "kill" and key in begun and stage != "deadly"
         facts.late_bodies += outcome == "lost" and ended.get(key, 0.0) > back_at
         again = begun.get((*key[:4], number + 1))
         facts.re_executed += key in begun and again is not None

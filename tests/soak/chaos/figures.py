@@ -97,7 +97,7 @@ class Figures:
             f"seed {self.seed}  lane {lane.name}  {self.seconds:.0f} s of faults  {self.runs:,} runs  "
             f"{self.executions:,} executions  {workers} workers  {lane.orchestrators} orchestrators",
             f"faults     {faults}",
-            f"           kills during a body {counts['kills during a body']}",
+            f"           bodies that were under way in a killed process {counts['kills during a body']}",
             f"result     {shown}  other {others}",
             f"ended      {_words(self.statuses)}  unlucky {self.unlucky}  quiet after {_spread(self.quiet_after)}",
             f"work       re-executed {self.re_executed} (<= {self.allowed_again} bodies hit)  "

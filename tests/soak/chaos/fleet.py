@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -88,8 +87,6 @@ class Fleet:
         self.ends: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.drains: list[float] = []
-        # Processes that were killed on purpose, and when: how they end is no news.
-        self.killed: dict[int, float] = {}
         # Children of supervisors that are gone; they drain.
         self.orphans: set[int] = set()
         self._lock = threading.Lock()
@@ -115,11 +112,6 @@ class Fleet:
             for number, pid in enumerate(unit.member.children() if unit.member is not None else (), 1):
                 named[f"{unit.name}-{number}"] = pid
         return {name: pid for name, pid in named.items() if pid is not None}
-
-    def kill(self, pid: int) -> None:
-        self.killed[pid] = time.time()
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
     def started(self) -> bool:
         """Whether everybody has said that it has begun."""

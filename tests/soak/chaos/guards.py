@@ -26,7 +26,7 @@ def seen(book: Book, facts: Facts, deeds: Sequence[Deed], hooks: list[Hook], log
     return Counter(
         {
             **Counter(deed.act.kind for deed in done),
-            "kills during a body": facts.hits["kill"],
+            "kills during a body": facts.bystanders,
             "stages taken back": facts.outcomes["lost"],
             "bodies begun again": facts.re_executed,
             "attempts released": facts.outcomes["released"],

@@ -54,6 +54,8 @@ class Hook:
 
     def forget(self) -> None:
         self._file.truncate(0)
+        self.counts.clear()
+        self.wrong.clear()
 
 
 @contextmanager

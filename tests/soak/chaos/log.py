@@ -77,5 +77,9 @@ class Log:
         return [*(f"a traceback in the workers' log: {text}" for text in self.tracebacks), *often]
 
     def forget(self) -> None:
-        """Begin a new file: workers append to whatever has this name."""
+        """Count anew from here."""
+        self.refused.clear()
+        self.dropped.clear()
+        self.repeated = 0
+        self.tracebacks.clear()
         self._by_one.clear()

@@ -17,6 +17,8 @@ from tests.soak.chaos.servers import servers
 from tests.soak.report import write
 
 ROUND_SECONDS = 600.0
+# Between two faults where it goes on for hours.
+SELDOM_SECONDS = 30.0
 
 
 def main(options: argparse.Namespace) -> int:
@@ -74,7 +76,9 @@ def lane_of(options: argparse.Namespace) -> Lane:
     lane = LANES[options.lane]
     changes = {"seconds": options.minutes and options.minutes * 60, "every": options.every}
     changes |= {"runs_per_second": options.pace}
+    changes |= {"rounds": options.rounds}
     if options.hours:
         rounds = max(1, round(options.hours * 3600 / ROUND_SECONDS))
         changes |= {"rounds": rounds, "seconds": options.hours * 3600 / rounds}
+        changes |= {"every": options.every or SELDOM_SECONDS}
     return replace(lane, **{name: value for name, value in changes.items() if value})  # type: ignore[arg-type]

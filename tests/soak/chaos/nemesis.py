@@ -22,9 +22,12 @@ from tests.soak.chaos.fleet import Fleet, Unit
 from tests.soak.chaos.lanes import FROZEN_LEASES, Lane
 from tests.soak.chaos.plan import Act, plan
 from tests.soak.chaos.servers import Servers
+from tests.soak.journal import is_in_body
 
 T = TypeVar("T")
 NAME = "nemesis.jsonl"
+# Whoever is killed or frozen while it is idle shows little.
+LOOK_FOR_BUSY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Nemesis:
         """Do something to processes; return to whom."""
         how, _, whom = act.kind.partition("-")
         if how != "deploy" and whom == "worker":
-            name, pid = _picked(self._fleet.workers(), act.pick) or ("", 0)
+            name, pid = _picked(self._busy(), act.pick) or ("", 0)
             return (name, [pid], self._signal(how, pid)) if pid else _nobody()
         kinds = {"worker": ("worker", "supervisor"), "group": ("supervisor",)}.get(whom, (whom,))
         unit = _picked([unit for unit in self._fleet.units if unit.kind in kinds and unit.pid], act.pick)
@@ -142,7 +145,7 @@ class Nemesis:
 
     def _signal(self, how: str, pid: int) -> dict[str, Any]:
         if how == "kill":
-            self._fleet.kill(pid)
+            _kill(pid)
             return {}
         seconds = FROZEN_LEASES * self._lane.lease
         with suppress(ProcessLookupError):
@@ -159,8 +162,17 @@ class Nemesis:
             os.kill(supervisor, signal.SIGSTOP)
         pids = [*unit.member.children(), supervisor]
         for pid in pids:
-            self._fleet.kill(pid)
+            _kill(pid)
         return pids
+
+    def _busy(self) -> list[tuple[str, int]]:
+        """Return the workers that are in the middle of a body, after a moment all of them if there is none."""
+        end = time.monotonic() + LOOK_FOR_BUSY_SECONDS
+        while time.monotonic() < end:
+            if found := [(name, pid) for name, pid in self._fleet.workers() if is_in_body(pid)]:
+                return found
+            time.sleep(LOOK_FOR_BUSY_SECONDS / 20)
+        return self._fleet.workers()
 
 
 def _picked(them: list[T], pick: float) -> T | None:
@@ -169,6 +181,11 @@ def _picked(them: list[T], pick: float) -> T | None:
 
 def _nobody() -> tuple[str, list[int], dict[str, Any]]:
     return "", [], {"skipped": "nobody is there"}
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _go_on(pid: int) -> None:
