@@ -67,12 +67,12 @@ class Log:
             self.complaints[f"{level} {words}"] += 1
             self._by_one[pid, words] += 1
 
-    def wrong(self) -> list[str]:
-        """Return what nobody should have said, or not so often."""
+    def wrong(self, faults: int = 0) -> list[str]:
+        """Return what nobody should have said, or not so often after so many faults of servers."""
         often = [
             f"process {pid} said {count} times: {words}"
             for (pid, words), count in self._by_one.items()
-            if count > MOST_SAID and not words.startswith(OFTEN)
+            if count > MOST_SAID * (1 + faults) and not words.startswith(OFTEN)
         ]
         return [*(f"a traceback in the workers' log: {text}" for text in self.tracebacks), *often]
 

@@ -118,7 +118,8 @@ class Chaos:
         figures.taken_back += facts.taken_back
         figures.begun_again += facts.begun_again
         figures.after_restart += facts.after_restart
-        figures.problem("log", self.log.wrong())
+        faults = sum(deed.was_done and deed.target in ("pg", "redis") for deed in deeds)
+        figures.problem("log", self.log.wrong(faults))
         self._forget(both)
         self._say(f"checked: {dict(+figures.problems) or 'all is well'}")
 
