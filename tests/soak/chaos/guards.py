@@ -12,7 +12,7 @@ from tests.soak.chaos.log import Log
 from tests.soak.chaos.nemesis import Deed
 
 # From so long on even what is seldom must have been seen.
-LONG_SECONDS = 300
+LONG_SECONDS = 150
 
 
 def seen(book: Book, facts: Facts, deeds: Sequence[Deed], hooks: list[Hook], log: Log) -> Counter[str]:

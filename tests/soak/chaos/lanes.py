@@ -28,7 +28,7 @@ class Lane:
     orchestrators: int = 2
     threads: int = 4
     acts: tuple[str, ...] = ()
-    # How long all that is open may take to end once the faults are over.
+    # For so long nothing may end once the faults are over while something is open.
     liveness: float = 120
     # After each round everything is checked and forgotten, so that a long lane needs no more memory than a short one.
     rounds: int = 1

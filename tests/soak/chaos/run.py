@@ -6,11 +6,13 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import F, Sum
 
 from tests.soak import watching
 from tests.soak.chaos.book import NAME, Book
@@ -81,21 +83,36 @@ class Chaos:
         if ready is None:
             self.figures.problem("liveness", ["the client did not start again"])
         # It waits for the ends of those that it is to rerun.
-        self.fleet.stop(("client",), self.lane.liveness)
+        unit.wanted = False
+        unit.tell()
+        self._wait_to_end(lambda: watching.unfinished() if unit.pid is not None else 0)
+        self.fleet.stop(("client",), CLIENT_SECONDS)
 
     def _become_quiet(self) -> None:
         began = time.monotonic()
-        ended = watching.wait(lambda: watching.unfinished() == 0, self.lane.liveness, 0.2)
-        told = watching.wait(lambda: watching.asked(_untold) == 0, self.lane.liveness, 0.2)
-        if ended is None:
+        ended = self._wait_to_end(watching.unfinished)
+        told = self._wait_to_end(lambda: watching.asked(_untold))
+        if not ended:
+            left, limit = watching.unfinished(), self.lane.liveness
+            text = f"{left} runs are open, and none has ended for {limit:g} s: {watching.states()}"
+            self.figures.problem("liveness", [text])
+        if not told:
             self.figures.problem(
-                "liveness",
-                [f"{watching.unfinished()} runs are open after {self.lane.liveness:g} s: {watching.states()}"],
+                "liveness", [f"{_untold()} deliveries are open, and none was made for {self.lane.liveness:g} s"]
             )
-        if told is None:
-            self.figures.problem("liveness", [f"{_untold()} deliveries are open after {self.lane.liveness:g} s"])
         self.figures.quiet_after.append(time.monotonic() - began)
         self._say(f"quiet after {self.figures.quiet_after[-1]:.1f} s")
+
+    def _wait_to_end(self, left: Callable[[], int]) -> bool:
+        """Wait until nothing is left; False: for so long as the lane allows it has not become less."""
+        least, since = left(), time.monotonic()
+        while (now := left()) > 0:
+            if now < least:
+                least, since = now, time.monotonic()
+            if time.monotonic() - since > self.lane.liveness:
+                return False
+            time.sleep(0.2)
+        return True
 
     def _check(self, since: datetime, both: list[Hook]) -> None:
         figures, deeds = self.figures, self.nemesis.deeds
@@ -164,8 +181,9 @@ class Chaos:
 
 
 def _untold() -> int:
-    """Count what somebody has still to hear of."""
-    return EventCursor.objects.count() + OutboxEvent.objects.filter(pending=True).count()
+    """Count what somebody has still to hear of, those that do not want to hear of all of it included."""
+    told = EventCursor.objects.aggregate(left=Sum(F("target") - F("last_sequence")))["left"] or 0
+    return EventCursor.objects.count() + told + OutboxEvent.objects.filter(pending=True).count()
 
 
 def save(figures: Figures, path: str) -> None:
