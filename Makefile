@@ -21,7 +21,7 @@ test: $(VENV)/.test ## Run the tests on SQLite, PostgreSQL and MariaDB; make tes
 bench: $(VENV)/.test ## Measure beside other systems; make bench ARGS=--quick takes about five minutes
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
-soak: $(VENV)/.test ## Kill workers and servers under load, about 10 minutes; make soak ARGS="--minutes 1" is shorter
+soak: $(VENV)/.test ## Chaos for 10 minutes: kill workers, servers and clients under load; ARGS="--lane ci" takes 60 s
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 bounded: $(VENV)/.test ## Create runs for two hours while what is old is deleted, and compare the tables after each

@@ -166,6 +166,27 @@ def test_a_cancelled_body_is_told_and_its_result_is_dropped(known: Any) -> None:
     check_all()
 
 
+@pytest.mark.one_database
+def test_a_result_that_the_database_refuses_is_told(
+    known: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Nobody tells the process before its body returns.
+    monkeypatch.setattr("workflow_engine.hosts.worker.WATCH_SECONDS", 3600)
+    caplog.set_level("INFO", logger="workflow_engine.hosts")
+
+    @stage("cancels-itself")
+    def cancels_itself(ctx: StageContext[None]) -> None:
+        cancel_run(ctx.run_id)
+
+    run = create_run(known(define_workflow("w").pipe(cancels_itself).build()))
+    with working():
+        until(lambda: "result refused" in caplog.text, "the refusal is told")
+
+    assert f"result refused run={run.pk} stage=cancels-itself" in caplog.text
+    assert status_of(run) == "CANCELLED"
+    check_all()
+
+
 def test_a_body_over_its_time_is_fenced_off_and_its_slot_is_free_again(known: Any) -> None:
     leave = threading.Event()
 

@@ -19,6 +19,8 @@ from tests.soak.servers import Servers, servers
 def main() -> int:
     options = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if options.chaos:
+        return chaos(options)
     scratch = Path(tempfile.mkdtemp(prefix="wfe-soak-"))
     (scratch / "journal").mkdir()
     try:
@@ -38,6 +40,12 @@ def main() -> int:
             write(f"Logs and journals: {scratch}")
         else:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def chaos(options: argparse.Namespace) -> int:
+    from tests.soak.chaos.main import main as go
+
+    return go(options)
 
 
 def soak(options: argparse.Namespace, found: Servers) -> int:
@@ -60,7 +68,7 @@ def soak(options: argparse.Namespace, found: Servers) -> int:
         else:
             _bring_about(options, found, report, load)
         check_everything(report, load)
-        return report.conclude()
+        return report.conclude(options.json)
     finally:
         connections.close_all()
 
@@ -108,7 +116,7 @@ def _bring_about(options: argparse.Namespace, found: Servers, report: Report, lo
                 faults.restart_postgres(report, found.postgres, load, times=options.restart_postgres)
         _end(report, workers)
     if options.sigterm:
-        faults.restart_worker(report, load, times=options.sigterm, threads=options.threads)
+        faults.restart_worker(report, load, times=options.sigterm, threads=options.threads, seed=options.seed)
         with supervised(options.processes, options.threads) as workers:
             _end(report, workers)
 

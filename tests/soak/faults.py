@@ -28,6 +28,8 @@ from workflow_engine.transports.database import DatabaseTransport
 
 # What a figure may be above its goal on a machine that is busy with tests.
 SLACK_SECONDS = 2.0
+# Workers that are told to stop one after the other while the others go on.
+TOGETHER = 5
 
 
 def kill_workers(report: Report, workers: Workers, load: Load, *, every: float, seconds: float) -> None:
@@ -187,32 +189,57 @@ def _restart(report: Report, postgres: PostgresServer, number: int) -> None:
     report.goal(took is not None and took <= 5, f"{name} {took}")
 
 
-def restart_worker(report: Report, load: Load, *, times: int, threads: int) -> None:
-    """SIGTERM a single worker under load, again and again; with and without the time to finish what it runs."""
-    before = _budgets()
-    took = []
-    for number in range(times):
-        grace = 10.0 if number % 2 == 0 else 0.2
-        worker = Workers("--threads", str(threads), "--grace", str(grace), "--name", f"single-{number}")
-        load.burst(10)
-        load.burst(4, "long")
-        working = watching.wait(lambda pid=worker.process.pid: entered_by(pid) > 0, 30, 0.02)  # type: ignore[misc]
-        report.check(working is not None, f"SIGTERM {number}: the worker began nothing in 30 s")
-        time.sleep(random.uniform(0, 1))
-        began = time.monotonic()
-        code = worker.stop()
-        took.append(time.monotonic() - began)
-        report.check(code == 0, f"SIGTERM {number}: exit code {code}")
-        report.check(took[-1] < grace + 5, f"SIGTERM {number}: took {took[-1]:.1f} s with grace {grace:g} s")
-        running = StageRun.objects.filter(status="RUNNING").count()
-        report.check(running == 0, f"SIGTERM {number}: {running} stages are RUNNING after the worker's end")
+def restart_worker(report: Report, load: Load, *, times: int, threads: int, seed: int) -> None:
+    """SIGTERM workers under load, a few at a time, again and again; with and without the time to finish what they run.
+
+    Nothing may be lost or charged to a budget by it, and each ends at most 2 s after its grace time.
+    """
+    chance, before = random.Random(seed), _budgets()
+    took: list[float] = []
+    over: list[float] = []
+    for number in range(0, times, TOGETHER):
+        graces = [10.0 if one % 2 == 0 else 0.2 for one in range(number, min(times, number + TOGETHER))]
+        workers = [_single(number + place, grace, threads) for place, grace in enumerate(graces)]
+        ready = watching.wait(lambda them=workers: all(worker.said("started") for worker in them), 120)  # type: ignore[misc]
+        report.check(ready is not None, f"SIGTERM {number}: not all workers have started in 120 s")
+        load.burst(10 * len(workers))
+        load.burst(4 * len(workers), "long")
+        for worker, grace in zip(workers, graces, strict=True):
+            _drain(report, worker, grace, chance, took, over)
+        report.say(f"{len(took)} workers were told to stop")
+    report.figure("SIGTERM: times", f"{len(took)}, seed {seed}")
     report.figure("SIGTERM: the worker ended after", spread(took))
+    report.figure("SIGTERM: most beyond the grace time", f"{max(over):.2f} s, goal 2 s")
     released = StageAttempt.objects.filter(outcome="released").count()
     after = _budgets()
     report.figure("SIGTERM: attempts released", str(released))
     burnt = {key: after[key] - before[key] for key in after if after[key] != before[key]}
     report.figure("SIGTERM: budgets burnt", str(burnt) if burnt else "none")
     report.check(not burnt, f"SIGTERM: budgets burnt: {burnt}")
+    report.check(released > 0, "SIGTERM: no attempt was ever released, so this has shown little")
+
+
+def _single(number: int, grace: float, threads: int) -> Workers:
+    return Workers("--threads", str(threads), "--grace", str(grace), "--name", f"single-{number}")
+
+
+def _drain(
+    report: Report, worker: Workers, grace: float, chance: random.Random, took: list[float], over: list[float]
+) -> None:
+    """Tell one to stop while it runs something, and look at what it leaves."""
+    number, pid = len(took), worker.process.pid
+    working = watching.wait(lambda: entered_by(pid) > 0, 120, 0.02)
+    report.check(working is not None, f"SIGTERM {number}: the worker began nothing in 120 s")
+    time.sleep(chance.uniform(0, 1))
+    began = time.monotonic()
+    code = worker.stop()
+    took.append(time.monotonic() - began)
+    over.append(took[-1] - grace)
+    report.check(code == 0, f"SIGTERM {number}: exit code {code}")
+    report.check(over[-1] <= 2, f"SIGTERM {number}: took {took[-1]:.1f} s with grace {grace:g} s")
+    ids = [event["worker_id"] for event in worker.said("started")]
+    running = StageRun.objects.filter(status="RUNNING", worker__in=ids).count()
+    report.check(running == 0, f"SIGTERM {number}: {running} stages are RUNNING after the worker's end")
 
 
 def _budgets() -> dict[str, int]:

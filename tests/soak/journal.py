@@ -28,10 +28,16 @@ class Entry:
     # -1: it is not one of a map's items.
     item: int
     attempt: int
+    generation: int = 0
 
     @property
     def key(self) -> tuple[str, str, int, int]:
         return self.run_id, self.stage, self.item, self.attempt
+
+    @property
+    def row(self) -> tuple[str, str, int, int]:
+        """Name its stage run."""
+        return self.run_id, self.stage, self.item, self.generation
 
 
 def directory() -> Path:
@@ -52,7 +58,10 @@ def recorded(ctx: StageContext[Any, Any]) -> Iterator[None]:
 
 def _write(kind: str, ctx: StageContext[Any, Any]) -> None:
     item = -1 if ctx.item_index is None else ctx.item_index
-    line = json.dumps([kind, time.time(), os.getpid(), str(ctx.run_id), ctx.stage_id, item, ctx.attempt]) + "\n"
+    line = (
+        json.dumps([kind, time.time(), os.getpid(), str(ctx.run_id), ctx.stage_id, item, ctx.attempt, ctx.generation])
+        + "\n"
+    )
     # One write of a short line to a file opened for appending is whole or absent, whenever the process dies.
     with (directory() / f"{os.getpid()}.jsonl").open("ab", buffering=0) as file:
         file.write(line.encode())
@@ -60,7 +69,9 @@ def _write(kind: str, ctx: StageContext[Any, Any]) -> None:
 
 def entries() -> list[Entry]:
     """Return everything recorded so far, in the order of time."""
-    found = [Entry(*json.loads(line)) for path in directory().glob("*.jsonl") for line in path.read_text().splitlines()]
+    lines = (line for path in directory().glob("*.jsonl") for line in path.read_text().splitlines(keepends=True))
+    # A process that was killed in the middle of a line has left half of one.
+    found = [Entry(*json.loads(line)) for line in lines if line.endswith("\n")]
     return sorted(found, key=lambda entry: entry.at)
 
 
@@ -68,3 +79,14 @@ def entered_by(pid: int) -> int:
     """Return how many bodies a process has entered so far."""
     path = directory() / f"{pid}.jsonl"
     return path.read_text().count('["in"') if path.exists() else 0
+
+
+def is_in_body(pid: int) -> bool:
+    """Whether the last thing that a process has written down is that it entered a body."""
+    path = directory() / f"{pid}.jsonl"
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 300))
+        lines = file.read().splitlines()
+    return bool(lines) and lines[-1].startswith(b'["in"')

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def write(line: str) -> None:
@@ -40,8 +42,11 @@ class Report:
         """Like ``check``, for what only takes longer while workers are being killed."""
         self.check(holds or self.lenient, text)
 
-    def conclude(self) -> int:
-        """Print everything once more; return the exit code."""
+    def conclude(self, path: str = "") -> int:
+        """Print everything once more, and write it as JSON to ``path``; return the exit code."""
+        if path:
+            found = {"figures": self.figures, "violations": self.violations}
+            Path(path).write_text(json.dumps(found, indent=2) + "\n")
         width = max(map(len, self.figures), default=0)
         write("\nFigures")
         for name, value in self.figures.items():

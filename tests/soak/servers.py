@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -28,8 +28,8 @@ CHOICES = ("fsync=off", "full_page_writes=off", "max_connections=300", "listen_a
 class PostgresServer:
     """A cluster of our own. Its database is ``postgres``."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory, self._account = directory, unprivileged_account()
+    def __init__(self, directory: Path, choices: Sequence[str] = CHOICES) -> None:
+        self._directory, self._choices, self._account = directory, choices, unprivileged_account()
         self._binaries = readable(installed(postgresql.OLDEST), directory, self._account)
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"postgresql://postgres@/postgres?host={quote(str(directory), safe='')}&port=5432"
@@ -37,7 +37,7 @@ class PostgresServer:
         run([self._binaries / "initdb", "--pgdata", directory / "data", *options], self._account)
 
     def start(self) -> None:
-        choices = [f"-c{choice}" for choice in (*CHOICES, f"unix_socket_directories={self._directory}")]
+        choices = [f"-c{choice}" for choice in (*self._choices, f"unix_socket_directories={self._directory}")]
         with (self._directory / "log").open("a") as log:
             self._process = subprocess.Popen(
                 [str(self._binaries / "postgres"), "-D", str(self._directory / "data"), *choices],

@@ -1,5 +1,6 @@
 """Settings of the soaked project: servers and directories come from the environment; leases are short."""
 
+import json
 import os
 from pathlib import Path
 
@@ -28,6 +29,7 @@ INSTALLED_APPS = [
     "django_rq",
     "workflow_engine",
     "tests.soak",
+    *(["tests.soak.chaos"] if "WFE_SOAK_CHAOS" in os.environ else []),
 ]
 STORAGES = {
     "default": {
@@ -46,11 +48,16 @@ WORKFLOW_ENGINE = {
     "GRACE_SECONDS": 10,
     # It is us who kill the workers here, not the bodies, and one may be hit several times.
     "MAX_CRASHES": int(os.environ.get("WFE_SOAK_MAX_CRASHES", "1000")),
+    **json.loads(os.environ.get("WFE_SOAK_CHAOS", "{}")),
 }
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"workflow_engine": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {
+        "workflow_engine": {"handlers": ["console"], "level": "INFO"},
+        # It tells of transactions that are repeated.
+        "workflow_engine.kernel.unit_of_work": {"level": "DEBUG"},
+    },
 }

@@ -16,7 +16,7 @@ from workflow_engine.executors.tidying import tidy_connections
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import Finished, FinishStages
 
-from .ended import Bodies, Ended, Supply
+from .ended import Bodies, Ended, Supply, say_if_refused
 
 logger = logging.getLogger(__name__)
 # What cannot be stored yet is tried again and again, ever more seldom.
@@ -88,6 +88,7 @@ class AloneFinisher:
                 finished = Finished(held.stage.stage_run_id, "ghost")
             if finished is None:
                 return False
+            say_if_refused(held.stage, finished)
             if finished.kind == "suspended" or finished.tells:
                 self._supply.stage_suspended()
             followings = [self._bodies.make(started, held) for started in finished.next]

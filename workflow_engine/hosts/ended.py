@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from typing import Protocol
 from workflow_engine.definitions.results import Result
 from workflow_engine.executors.held import Held
 from workflow_engine.kernel.advance import Starter
-from workflow_engine.kernel.commands import Outcome
+from workflow_engine.kernel.commands import Finished, Outcome
 from workflow_engine.kernel.started import StartedStage
 
+logger = logging.getLogger(__name__)
 # A thread goes on with the same run for this long; then waiting work of higher rank has its turn.
 CHAIN_STAGES, CHAIN_SECONDS = 100, 2.0
 # With the items of a map, which may be thousands, for this long only.
@@ -40,6 +42,12 @@ class Ended:
         longest = CHAIN_SECONDS if held.stage.item_index is None else CHAIN_SECONDS_OF_ITEMS
         goes_on = held.chain < CHAIN_STAGES and time.monotonic() - held.chain_began < longest
         return Outcome(held.stage, self.result, self.elapsed, may_go_on=goes_on)
+
+
+def say_if_refused(stage: StartedStage, finished: Finished) -> None:
+    """Log that the database took nothing of an attempt: it belonged to somebody else by then, or its run has ended."""
+    if finished.kind == "ghost":
+        logger.info("result refused run=%s stage=%s", stage.run_id, stage.stage_id)
 
 
 class Bodies(Protocol):

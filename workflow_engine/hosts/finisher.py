@@ -17,7 +17,7 @@ from workflow_engine.kernel.commands import Finished, FinishStages
 from workflow_engine.kernel.together import can_join
 
 from .alone import AloneFinisher
-from .ended import Bodies, Ended, Supply
+from .ended import Bodies, Ended, Supply, say_if_refused
 
 logger = logging.getLogger(__name__)
 # Outcomes in one transaction.
@@ -209,6 +209,7 @@ class Finisher:
         for ended in live:
             done = finished.get(ended.held.stage.stage_run_id)
             if done is not None:
+                say_if_refused(ended.held.stage, done)
                 settled.append(ended.held)
                 followings += [self._bodies.make(started, ended.held) for started in done.next]
                 told = told or done.tells or done.kind == "suspended"

@@ -14,7 +14,7 @@ from workflow_engine.kernel.commands import Finished
 
 from .alone import AloneFinisher
 from .atomic import finish_with_effects, run_atomic
-from .ended import Bodies, Ended, Supply
+from .ended import Bodies, Ended, Supply, say_if_refused
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,7 @@ class OwnFinisher:
         if finished is None:
             self._alone.add(ended)
             return None
-        if finished.kind == "ghost":
-            logger.info("result dropped run=%s stage=%s", held.stage.run_id, held.stage.stage_id)
+        say_if_refused(held.stage, finished)
         if finished.tells:
             self._supply.stage_suspended()
         followings = self._bodies.settle([held], [self._bodies.make(started, held) for started in finished.next])

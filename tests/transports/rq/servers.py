@@ -23,10 +23,10 @@ def server_binary() -> str | None:
 
 
 class RedisServer:
-    """Listens on a Unix socket only, and keeps nothing on disk."""
+    """Listens on a Unix socket only, and keeps nothing on disk unless ``options`` say so."""
 
-    def __init__(self, binary: str, directory: Path) -> None:
-        self._binary, self._directory = binary, directory
+    def __init__(self, binary: str, directory: Path, *options: str) -> None:
+        self._binary, self._directory, self._options = binary, directory, options
         self._socket = directory / "redis.sock"
         self.url = f"unix://{self._socket}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -36,7 +36,7 @@ class RedisServer:
             return
         with (self._directory / "log").open("a") as log:
             self.process = subprocess.Popen(
-                [self._binary, "--port", "0", "--unixsocket", str(self._socket), "--save", ""],
+                [self._binary, "--port", "0", "--unixsocket", str(self._socket), "--save", "", *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
