@@ -20,7 +20,7 @@ from workflow_engine.definitions.results import AnnotationNote, ArtifactRef, Not
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.definitions.types import DataType
 from workflow_engine.definitions.waits import Wait
-from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, MissingStageOutput
+from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, MissingStageOutput, shown
 from workflow_engine.kernel import points
 from workflow_engine.kernel.commands.annotate import check_annotation
 from workflow_engine.kernel.payloads import scrub
@@ -130,7 +130,10 @@ class Desk:
     def metric(self, name: str, value: float) -> None:
         self._held.check()
         if not _is_finite(value) or not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-            problem = FieldError(str(name)[:MAX_NAME], f"a metric is a name and a finite number, got {value!r}"[:300])
+            problem = FieldError(
+                name[:MAX_NAME] if isinstance(name, str) else shown(name),
+                f"a metric is a name and a finite number, got {shown(value)}",
+            )
             raise InvalidInput("a metric", [problem])
         with self._lock:
             self._metrics[scrub(name)] = value

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from workflow_engine.definitions.types import DataType
-from workflow_engine.errors import FieldError, InvalidPayload, PayloadTooLarge, field_errors
+from workflow_engine.errors import FieldError, InvalidPayload, PayloadTooLarge, field_errors, shown
 
 from . import points
 from .ports import BlobStore, Limits
@@ -58,12 +58,12 @@ class _Key:
 
 
 def _shown(key: Any) -> str:
-    return ascii(key)[:60].strip("'")
+    return ascii(key if isinstance(key, str) else shown(key))[:60].strip("'")
 
 
 def _problem(item: Any, depth: int, max_depth: int = MAX_DEPTH) -> str | None:
     if isinstance(item, _Key):
-        return _text_problem(item.key) if isinstance(item.key, str) else f"a key must be text, got {item.key!r}"
+        return _text_problem(item.key) if isinstance(item.key, str) else f"a key must be text, got {shown(item.key)}"
     if isinstance(item, str):
         return _text_problem(item)
     if item is None or isinstance(item, bool):

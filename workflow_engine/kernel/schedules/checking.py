@@ -17,6 +17,7 @@ from workflow_engine.errors import (
     InvalidInput,
     InvalidPayload,
     WorkflowNotFound,
+    shown,
 )
 from workflow_engine.kernel.commands.create_run import CreateRun, check
 from workflow_engine.kernel.payloads import check_column
@@ -84,7 +85,7 @@ def _of_times(cron: Any, timezone: Any) -> list[FieldError]:
     except InvalidInput as error:
         return list(error.errors)
     except TypeError:
-        return [FieldError("cron", f"cron and timezone must be text, got {cron!r:.100} and {timezone!r:.100}")]
+        return [FieldError("cron", f"cron and timezone must be text, got {shown(cron)} and {shown(timezone)}")]
     return []
 
 
