@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import hypothesis.strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from workflow_engine.definitions.results import (
     ChildRequest,
@@ -71,9 +72,15 @@ from .workflows import MAX_WAIT, QUICK
 from .world import GRACE, LEASE, MAX_CRASHES, Deferred, Held, Worker, World
 
 One = TypeVar("One")
+MOST_RUNS = 4
 OUTPUT = inline({"value": 1})
 SHORT, INTERVAL = timedelta(0), timedelta(seconds=5)
 ERROR = StageError("STAGE_FAILED", "Broken", "no")
+HOW = st.sampled_from(["ok", "ok", "ok", "ok", "retry", "final", "timer", "hard", "soft", "poll", "child"])
+JANITORS = ["reap", "reap_stuck", "expire", "wake", "wake", "notices", "notices", "fire"]
+SECONDS = [0, 1, 5, 5, 41, 41, 300, 7 * 3600]
+WORK = [("workflow", "order"), ("workflow", "quick"), ("queue", "default"), ("queue", "slow")]
+KEY = st.sampled_from([None, "k"])
 # Which of those there are: the shrinker likes small numbers.
 ANY = st.integers(0, 9)
 FEW = st.integers(0, 3)
@@ -85,6 +92,9 @@ def pick(found: Sequence[One], number: int) -> One:
 
 class Commands(RuleBasedStateMachine):
     """Every rule is one command: the model says what it must come to, and ``compare`` that nothing else has changed."""
+
+    # How often what must not be missing from all this has happened.
+    seen: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,8 +115,89 @@ class Commands(RuleBasedStateMachine):
     def has_hands(self) -> bool:
         return bool(self.world.hands)
 
+    @initialize(quick=st.booleans(), depth=st.integers(0, 8))
+    def begin_somewhere(self, quick: bool, depth: int) -> None:
+        """Most of what can go wrong is not at the beginning of a run."""
+        self.create(quick=False, key="", value=1, later=False)
+        self.create(quick=quick, key="", value=0, later=False)
+        self.beat(0)
+        for _ in range(depth):
+            self.work(0, "ok", goes_on=False)
+
+    # Rules are few, so that each is often tried: several of them do one of many things.
+
+    @precondition(has_runs)
+    @rule(worker=FEW, slots=st.integers(1, 4), claims=st.booleans())
+    def take(self, worker: int, slots: int, claims: bool) -> None:
+        if claims:
+            self.claim(worker, most=slots, startable=slots < 4)
+        self.start(worker, slots)
+
+    @precondition(has_runs)
+    @rule(worker=FEW, how=HOW, goes_on=st.booleans())
+    def work(self, worker: int, how: str, goes_on: bool) -> None:
+        self.take(worker, slots=2, claims=True)
+        if self.world.hands:
+            self.finish(-1, how, goes_on)
+
+    @precondition(has_hands)
+    @rule(how=HOW)
+    def finish_all(self, how: str) -> None:
+        for _ in range(len(self.world.hands)):
+            self.finish(0, how, goes_on=False)
+
+    @rule(acts=st.lists(st.sampled_from(["beat", "beat", "die", "release"]), min_size=1, max_size=2), worker=FEW)
+    def worker_acts(self, acts: list[str], worker: int) -> None:
+        for act in acts:
+            getattr(self, act)(worker)
+
+    @rule(acts=st.lists(st.sampled_from(JANITORS), min_size=1, max_size=4), seconds=st.sampled_from(SECONDS))
+    def tick(self, acts: list[str], seconds: int) -> None:
+        self.advance(seconds)
+        for act in acts:
+            getattr(self, act)()
+
+    @precondition(has_runs)
+    @rule(
+        act=st.sampled_from(["cancel", "pause", "resume", "resume", "rerun", "rerun", "transition"]), run=ANY, stage=ANY
+    )
+    def operator_acts(self, act: str, run: int, stage: int) -> None:
+        self.rerun(run, stage) if act == "rerun" else getattr(self, act)(run)
+
+    @rule(what=st.sampled_from(WORK), resumes=st.booleans())
+    def work_is_paused(self, what: tuple[str, str], resumes: bool) -> None:
+        for one in sorted(self.world.paused) if resumes else [what]:
+            self.pause_or_resume_work(one)
+
+    @precondition(has_runs)
+    @rule(kind=st.sampled_from(["cancel", "pause", "resume"]), runs=st.lists(ANY, min_size=1, max_size=3), act=FEW)
+    def many_or_later(self, kind: str, runs: list[int], act: int) -> None:
+        if act == 0:
+            self.start_bulk(runs, kind)
+        elif act == 1 and self.world.bulks:
+            self.carry_out()
+        elif act == 2 and self.world.deferred:
+            self.take_back(runs[0])
+        else:
+            self.put_off(runs[0], f"run.{kind}")
+
+    @precondition(has_runs)
+    @rule(refused=st.sampled_from(["", "one", "two"]), replays=st.booleans(), times=st.integers(1, 4))
+    def tell(self, refused: str, replays: bool, times: int) -> None:
+        if replays:
+            self.replay()
+        for _ in range(times):
+            self.flush(refused)
+            self.advance(300 if refused else 0)
+
+    @precondition(has_runs)
+    @rule(what=st.sampled_from(["runs", "bulk", "schedules", "workers", ""]), run=ANY, key=KEY, tells=st.booleans())
+    def keep_house(self, what: str, run: int, key: str | None, tells: bool) -> None:
+        self.prune(what) if what else self.annotate(run, key, tells)
+
     # Runs begin, go on and end.
 
+    @precondition(lambda self: len(self.world.runs) < MOST_RUNS)
     @rule(quick=st.booleans(), key=st.sampled_from(["", "", "a", "b"]), value=st.integers(0, 1), later=st.booleans())
     def create(self, quick: bool, key: str, value: int, later: bool) -> None:
         name, world = "quick" if quick else "order", self.world
@@ -115,6 +206,7 @@ class Commands(RuleBasedStateMachine):
             workflow_id=name, input={"value": value}, priority=value * 5, run_at=run_at, idempotency_key=key or None
         )
         known = world.keys.get(key)
+        self.seen["key again"] += known is not None
         if known is not None and known[1] != (name, value):
             self.refuses(command, IdempotencyConflict)
             return
@@ -127,8 +219,6 @@ class Commands(RuleBasedStateMachine):
         if key:
             world.keys[key] = (result.run_id, (name, value))
 
-    @precondition(has_runs)
-    @rule(worker=FEW, most=st.integers(1, 3), startable=st.booleans())
     def claim(self, worker: int, most: int, startable: bool) -> None:
         mine, world = pick(self.world.workers, worker), self.world
         starter = world.starter(mine, most) if startable else None
@@ -140,8 +230,6 @@ class Commands(RuleBasedStateMachine):
             run.begin(world.deadline(run))
         world.take(result.started, mine)
 
-    @precondition(has_runs)
-    @rule(worker=FEW, slots=st.integers(1, 4))
     def start(self, worker: int, slots: int) -> None:
         mine = pick(self.world.workers, worker)
         idle = not any(held.worker is mine for held in self.world.hands)
@@ -161,14 +249,10 @@ class Commands(RuleBasedStateMachine):
         assert len(result.started) <= command.starter.room
         self.world.take(result.started, worker)
 
-    @precondition(has_runs)
-    @rule(run=ANY)
     def cancel(self, run: int) -> None:
         run_id, mine = self.run_of(run)
         assert self.world.dispatch(CancelRun(run_id=run_id)).cancelled == mine.cancel()
 
-    @precondition(has_runs)
-    @rule(run=ANY, stage=ANY)
     def rerun(self, run: int, stage: int) -> None:
         run_id, mine = self.run_of(run)
         stage_id = pick([stage for group in mine.groups for stage in group], stage)
@@ -178,36 +262,30 @@ class Commands(RuleBasedStateMachine):
             return
         assert self.world.dispatch(command).generation == mine.generation + 1
         mine.rerun(stage_id, self.world.deadline(mine))
+        self.seen["rerun"] += 1
 
-    @precondition(has_runs)
-    @rule(run=ANY)
     def pause(self, run: int) -> None:
         run_id, mine = self.run_of(run)
         assert self.world.dispatch(PauseRun(run_id=run_id)).changed == (mine.is_open and not mine.paused)
         mine.paused = mine.is_open
 
-    @precondition(has_runs)
-    @rule(run=ANY)
     def resume(self, run: int) -> None:
         run_id, mine = self.run_of(run)
         assert self.world.dispatch(ResumeRun(run_id=run_id)).changed == mine.paused
         mine.paused = False
 
-    @rule(what=st.sampled_from([("workflow", "order"), ("workflow", "quick"), ("queue", "default"), ("queue", "slow")]))
     def pause_or_resume_work(self, what: tuple[str, str]) -> None:
         command = ResumeWork if what in self.world.paused else PauseWork
         assert self.world.dispatch(command(scope=what[0], name=what[1])).changed
         self.world.paused ^= {what}
 
-    @precondition(has_runs)
-    @rule(run=ANY)
     def transition(self, run: int) -> None:
         assert self.world.dispatch(TransitionRun(run_id=self.run_of(run)[0])).action == "noop"
 
-    @rule()
     def expire(self) -> None:
         over = {pk for pk, run in self.world.runs.items() if run.status == "RUNNING" and self.is_over(run.deadline)}
         assert set(self.world.dispatch(ExpireRuns()).expired) == over
+        self.seen["run expired"] += bool(over)
         for pk in over:
             self.world.runs[pk].expire()
 
@@ -219,7 +297,7 @@ class Commands(RuleBasedStateMachine):
     @precondition(has_hands)
     @rule(
         held=ANY,
-        how=st.sampled_from(["ok", "ok", "ok", "retry", "final", "timer", "hard", "soft", "poll", "child"]),
+        how=HOW,
         goes_on=st.booleans(),
     )
     def finish(self, held: int, how: str, goes_on: bool) -> None:
@@ -247,7 +325,10 @@ class Commands(RuleBasedStateMachine):
             FinishStages(outcomes=(Outcome(held.stage, result, SHORT),), starter=starter)
         ).finished[0]
         assert (finished.kind == "ghost") == (not counts), f"{finished.kind}, and {counts=}"
+        self.seen[f"attempt {finished.kind}"] += 1
+        self.seen["started with what ended"] += bool(finished.next)
         if counts:
+            self.seen[type(result).__name__] += 1
             self.ended(held, result)
         assert starter is not None or not finished.next
         world.take(finished.next, held.worker)
@@ -301,6 +382,7 @@ class Commands(RuleBasedStateMachine):
         counts, run, unit = held.counts, held.run, held.unit
         finished = self.world.dispatch(FinishChecks(outcomes=(CheckOutcome(check, found, SHORT),))).finished[0]
         assert (finished.kind == "ghost") == (not counts), f"{finished.kind}, and {counts=}"
+        self.seen[f"check {finished.kind}"] += 1
         if not counts:
             return
         unit.holder, unit.worker = None, None
@@ -330,27 +412,25 @@ class Commands(RuleBasedStateMachine):
             world.hands.remove(one)
             world.put_down.append(one)
             assert one.counts or kind == "ghost"
+            self.seen[f"together {kind}"] += 1
             if kind != "ghost":
                 one.run.complete(one.unit)
 
     # Workers live and die.
 
-    @rule(worker=FEW)
     def beat(self, worker: int) -> None:
         mine = pick(self.world.workers, worker)
         hands = {held.stage.stage_run_id: held for held in self.world.hands if held.worker is mine}
         running = {pk: held.stage.token for pk, held in hands.items()}
         result = self.world.dispatch(Beat(worker=mine.facts, running=running))
         assert result.lost == {pk for pk, held in hands.items() if not held.counts}
+        self.seen["beat tells of what is lost"] += bool(result.lost)
         mine.lease_until = self.now + LEASE
 
-    @rule(worker=FEW)
     def die(self, worker: int) -> None:
         """What it has in hand may still come to an end: a zombie's result."""
         self.world.replace(pick(self.world.workers, worker))
 
-    @precondition(has_hands)
-    @rule(worker=FEW)
     def release(self, worker: int) -> None:
         mine, world = pick(self.world.workers, worker), self.world
         hands = [held for held in world.hands if held.worker is mine]
@@ -373,7 +453,6 @@ class Commands(RuleBasedStateMachine):
         else:
             run.put_back(unit)
 
-    @rule()
     def reap(self) -> None:
         world = self.world
         orphans = {
@@ -383,6 +462,8 @@ class Commands(RuleBasedStateMachine):
         }
         result = world.dispatch(ReapStaleLeases())
         assert {*result.released, *result.failed} <= set(orphans)
+        self.seen["reaped"] += bool(result.released)
+        self.seen["given up"] += bool(result.failed)
         for pk in result.released:
             held = orphans[pk]
             if held.unit.status == "RUNNING":
@@ -399,22 +480,22 @@ class Commands(RuleBasedStateMachine):
     def is_alive(self, worker: Worker) -> bool:
         return worker.lease_until is not None and worker.lease_until >= self.now - GRACE
 
-    @rule()
     def reap_stuck(self) -> None:
         result = self.world.dispatch(ReapStuckRuns())
         assert not result.transitioned and not result.failed
 
-    @rule(seconds=st.sampled_from([1, 5, 5, 41, 41, 300, 7 * 3600]))
+    @rule(seconds=st.sampled_from(SECONDS[1:]))
     def advance(self, seconds: int) -> None:
         self.world.clock.advance(timedelta(seconds=seconds))
 
     # What waits goes on.
 
-    @rule()
     def wake(self) -> None:
         result = self.world.dispatch(WakeSuspendedStages())
+        self.seen["wait expired"] += bool(result.failed)
         for run, unit in self.world.units(result.resumed):
             assert unit.status == "SUSPENDED"
+            self.seen[f"woken: {unit.wait}"] += 1
             if unit.wait == "child":
                 assert self.child_has_ended(run, unit)
             else:
@@ -471,9 +552,9 @@ class Commands(RuleBasedStateMachine):
             self.refuses(command, InvalidInput)
         else:
             assert self.world.dispatch(command).answered
+            self.seen["answered"] += 1
             one.leave("PENDING")
 
-    @rule()
     def notices(self) -> None:
         world = self.world
         world.dispatch(DeliverNotices())
@@ -483,38 +564,35 @@ class Commands(RuleBasedStateMachine):
             if run.is_open:
                 assert run.parent is not None and run.parent.status == "CANCELLED"
                 run.cancel()
+                self.seen["child cancelled"] += 1
         rows = StageRun.objects.current().filter(status="PENDING").values_list("run", "stage", "map_index")
         for run_id, stage, index in rows:
             unit = world.runs[run_id].find(stage, index)
             if unit.status == "SUSPENDED":
                 assert unit.wait == "child" and self.child_has_ended(world.runs[run_id], unit)
                 unit.leave("PENDING")
+                self.seen["child ended"] += 1
 
     # What is told, put off, done to many, and thrown away.
 
-    @rule(refused=st.sampled_from(["", "", "one", "two"]))
     def flush(self, refused: str) -> None:
         for name, sink in self.world.sinks.items():
             sink.refuses = name == refused
-        self.world.dispatch(FlushOutbox(max=20))
+        made = self.world.dispatch(FlushOutbox(max=20))
+        self.seen.update({name: getattr(made, name) for name in ("delivered", "failed", "dead_lettered", "replayed")})
         for sink in self.world.sinks.values():
             sink.refuses = False
 
-    @rule()
     def replay(self) -> None:
-        self.world.dispatch(ReplayDeadLetters())
+        self.seen["replay"] += self.world.dispatch(ReplayDeadLetters()).replayed
 
-    @precondition(has_runs)
-    @rule(run=ANY, key=st.sampled_from([None, "k"]), tells=st.booleans())
     def annotate(self, run: int, key: str | None, tells: bool) -> None:
         run_id, _ = self.run_of(run)
         before = WorkflowRun.objects.get(pk=run_id).annotations.filter(idempotency_key=key, key="fact").exists()
         command = Annotate(run_id=run_id, values={"fact": 1}, idempotency_key=key, emit_event=tells)
         assert self.world.dispatch(command).stored == (0 if key and before else 1)
 
-    @precondition(has_runs)
-    @rule(run=ANY, kind=st.sampled_from(["run.cancel", "run.pause", "run.resume"]), again=st.booleans())
-    def put_off(self, run: int, kind: str, again: bool) -> None:
+    def put_off(self, run: int, kind: str) -> None:
         run_id, mine = self.run_of(run)
         payload, at = {"run_id": str(run_id)}, self.now + INTERVAL
         command = ScheduleCommand(command=kind, payload=payload, run_at=at, correlation_id=f"id-{kind}")
@@ -527,20 +605,18 @@ class Commands(RuleBasedStateMachine):
         else:
             self.refuses(command, AlreadyScheduled)
 
-    @precondition(lambda self: self.world.deferred)
-    @rule(which=FEW)
     def take_back(self, which: int) -> None:
         one = pick(self.world.deferred, which)
         for expected in (True, False):
             assert self.world.dispatch(CancelScheduled(command_id=one.id)).cancelled is expected
         self.world.deferred.remove(one)
 
-    @rule()
     def fire(self) -> None:
         due = [one for one in self.world.deferred if self.is_over(one.at)]
         self.world.dispatch(FireSchedules())
         for one in sorted(due, key=lambda one: (one.at, one.id)):
             self.world.deferred.remove(one)
+            self.seen["fired"] += 1
             if one.run in self.world.runs.values():
                 self.change(one.kind.removeprefix("run."), one.run)
 
@@ -550,32 +626,28 @@ class Commands(RuleBasedStateMachine):
         elif run.is_open:
             run.paused = kind == "pause"
 
-    @precondition(has_runs)
-    @rule(runs=st.lists(ANY, min_size=1, max_size=3), kind=st.sampled_from(["cancel", "pause", "resume"]))
     def start_bulk(self, runs: list[int], kind: str) -> None:
         mine = {pick(list(self.world.runs), number) for number in runs}
         result = self.world.dispatch(StartBulk(kind=kind, runs=sorted(mine)))
         assert result.total == len(mine)
         self.world.bulks.append((kind, [self.world.runs[pk] for pk in mine]))
 
-    @precondition(lambda self: self.world.bulks)
-    @rule()
     def carry_out(self) -> None:
         while self.world.dispatch(CarryOutBulk()).done:
             pass
+        self.seen["bulk"] += 1
         for kind, runs in self.world.bulks:
             for run in runs:
                 if run in self.world.runs.values():
                     self.change(kind, run)
         self.world.bulks.clear()
 
-    @precondition(has_runs)
-    @rule(what=st.sampled_from(["runs", "bulk", "schedules", "workers"]))
     def prune(self, what: str) -> None:
         self.world.dispatch(Prune(what=what, older_than=timedelta(minutes=1)))
         left = set(WorkflowRun.objects.values_list("pk", flat=True))
         for pk in set(self.world.runs) - left:
             gone = self.world.runs.pop(pk)
+            self.seen["pruned"] += 1
             assert what == "runs" and not gone.is_open
             for unit in gone.units:
                 unit.holder = None
@@ -597,6 +669,9 @@ class Commands(RuleBasedStateMachine):
             self.touched = None
 
     def teardown(self) -> None:
+        for run in self.world.runs.values():
+            self.seen[f"run {run.status}"] += 1
+            self.seen.update(f"{unit.stage} {unit.status}" for unit in run.units)
         try:
             self.world.come_to_rest()
         finally:

@@ -14,7 +14,7 @@ IS_LONG = PROFILE == "long"
 IS_FIRST = django_settings.BACKEND == "sqlite"
 
 
-def steps(examples: int, elsewhere: int, long: int, length: int = 40) -> settings:
+def steps(examples: int, elsewhere: int, long: int, length: int = 30) -> settings:
     """Return settings for a test: ``examples`` on SQLite, ``elsewhere`` on others, ``long`` in the long profile."""
     most = int(os.environ.get("WFE_HYPOTHESIS_EXAMPLES", long)) if IS_LONG else examples if IS_FIRST else elsewhere
     return settings(

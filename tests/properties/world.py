@@ -24,7 +24,6 @@ from workflow_engine.kernel.commands import WorkerFacts as Facts
 from workflow_engine.kernel.ports import Limits
 from workflow_engine.kernel.started import StartedStage
 from workflow_engine.models import DeadLetter, OutboxEvent, StageRun, WorkflowRun
-from workflow_engine.models.base import HELD_BACK
 from workflow_engine.sinks.collecting import CollectingEventSink
 from workflow_engine.testing import FakeClock, Subscriber
 from workflow_engine.testing.driving import go_on
@@ -183,7 +182,9 @@ class World:
             assert found == (run.status, run.generation, run.paused, run.statuses()), f"run {pk} of {run.workflow}"
 
     def check(self, run: Run) -> None:
-        rows = WorkflowRun.objects.select_related("data").filter(pk__in=[pk for pk, one in self.runs.items() if one is run])
+        rows = WorkflowRun.objects.select_related("data").filter(
+            pk__in=[pk for pk, one in self.runs.items() if one is run]
+        )
         for row in rows:
             check_run(row)
 
@@ -229,7 +230,9 @@ class World:
             dead = set(DeadLetter.objects.filter(subscriber=name).values_list("run", "sequence"))
             for run_id in self.runs:
                 heard = list(dict.fromkeys(event.sequence for event in sink.events if event.run_id == run_id))
-                every = list(OutboxEvent.objects.filter(run=run_id).order_by("sequence").values_list("sequence", flat=True))
+                every = list(
+                    OutboxEvent.objects.filter(run=run_id).order_by("sequence").values_list("sequence", flat=True)
+                )
                 missing = [number for number in every if number not in heard]
                 assert all((run_id, number) in dead for number in missing), f"{name} has not heard {missing}"
 
