@@ -178,6 +178,14 @@ def shown(value: Any, most: int = 200) -> str:
         return f"<{type(value).__name__}>"
 
 
+def as_text(value: Any) -> str:
+    """Return ``str(value)``, or what it looks like if it has no text."""
+    try:
+        return str(value)
+    except Exception:
+        return shown(value)
+
+
 class _ValueErrors(WorkflowEngineError):
     """An error about a value, listing every field that is wrong. Values themselves are never repeated."""
 

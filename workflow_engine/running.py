@@ -14,7 +14,7 @@ from workflow_engine.bootstrap import get_kernel
 from workflow_engine.conf import get_setting
 from workflow_engine.definitions import Stage, Wait, Workflow
 from workflow_engine.definitions.annotations import Annotations
-from workflow_engine.errors import FieldError, InvalidInput, RunNotFound, shown
+from workflow_engine.errors import FieldError, InvalidInput, RunNotFound, as_text, shown
 from workflow_engine.kernel.commands import Annotate, AnswerStage, CancelRun, CreateRun, RerunFrom
 from workflow_engine.kernel.reruns import RerunPlan, preview, read_run
 from workflow_engine.models import WorkflowRun
@@ -248,10 +248,7 @@ def actor_name(actor: Any) -> str:
         return ""
     if hasattr(actor, "get_username"):
         return str(actor.get_username())
-    try:
-        return str(actor)
-    except Exception:
-        return shown(actor)
+    return as_text(actor)
 
 
 def _stage_id(stage: Stage[Any, Any, Any] | str) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.values.corpus import deep, recursive
 from tests.values.entries import ANY, ask
-from workflow_engine import annotate_run, answer_stage, cancel_runs, create_run, pause_queue
+from workflow_engine import annotate_run, answer_stage, cancel_run, cancel_runs, create_run, pause_queue, pause_run
+from workflow_engine.definitions import StageContext, define_workflow, stage
 from workflow_engine.errors import InvalidConfig, InvalidInput, InvalidPayload
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.models import RunData, WorkflowRun
@@ -40,6 +41,10 @@ def test_what_can_be_read_only_once_is_refused() -> None:
 
 def test_a_number_that_is_none_is_found_in_a_deque() -> None:
     assert "numbers.1: NaN" in refused({"numbers": deque([1.0, float("nan")])})
+
+
+def test_a_key_that_is_no_number_is_refused() -> None:
+    assert "a: has a key that is NaN" in refused({"a": {float("nan"): 1}})
 
 
 def test_two_keys_that_become_one_are_refused() -> None:
@@ -107,3 +112,37 @@ def test_an_answer_that_is_no_json_is_refused_under_a_used_key_too(host: InlineH
 
     with pytest.raises(InvalidPayload, match="cannot be written as JSON"):
         answer_stage(run, ask, data, idempotency_key="key")
+
+
+@pytest.mark.parametrize("value", [TOO_MANY_DIGITS, deep(20_000), {"a": 1}], ids=["digits", "deep", "object"])
+def test_a_reason_that_is_no_text_stops_nobody(value: Any) -> None:
+    run = create_run(ANY)
+
+    assert pause_run(run, reason=value)
+    assert pause_queue("q", reason=value)
+    assert cancel_run(run, reason=value)
+
+
+@pytest.mark.parametrize(
+    "value", [TOO_MANY_DIGITS, deep(20_000), "\ud83d", object()], ids=["digits", "deep", "half", "object"]
+)
+def test_a_body_may_say_anything_and_is_told_what_cannot_be_kept(value: Any, host: InlineHost, known: Any) -> None:
+    @stage("say")
+    def say(ctx: StageContext[Any]) -> None:
+        ctx.log.info(value, field=value)
+        ctx.progress(50, value, detail=value)
+        for call in (
+            lambda: ctx.progress(value),
+            lambda: ctx.artifact("a", value),
+            lambda: ctx.annotate("a", 1, actor=value),
+            lambda: ctx.storage.save(value, 1),
+        ):
+            with pytest.raises((InvalidInput, InvalidPayload)):
+                call()
+
+    run = create_run(known(define_workflow("says").pipe(say).build()))
+
+    host.drain(run.pk)
+
+    run.refresh_from_db()
+    assert run.status == "COMPLETED", run.error

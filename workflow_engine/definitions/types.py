@@ -90,17 +90,20 @@ def _lost_in_json(value: Any) -> tuple[str, str] | None:
         elif isinstance(item, Iterator):
             return path, "can be read only once; make a list of it"
         elif isinstance(item, dict | list | tuple | set | frozenset | deque) and depth < MOST_LEVELS:
-            if isinstance(item, dict) and _loses_keys(item):
-                return path, "has two keys that are the same text in JSON"
+            if isinstance(item, dict) and (problem := _lost_key(item)):
+                return path, problem
             pairs = item.items() if isinstance(item, dict) else enumerate(item)
             stack += [(f"{path}.{key}" if path else str(key), inner, depth + 1) for key, inner in pairs]
     return None
 
 
-def _loses_keys(item: dict[Any, Any]) -> bool:
+def _lost_key(item: dict[Any, Any]) -> str | None:
     if all(isinstance(key, str) for key in item):
-        return False
-    return len(ANYTHING.dump_python(dict.fromkeys(item), mode="json")) < len(item)
+        return None
+    if any(isinstance(key, float) and not math.isfinite(key) for key in item):
+        return "has a key that is NaN or infinite"
+    written = ANYTHING.dump_python(dict.fromkeys(item), mode="json")
+    return "has two keys that are the same text in JSON" if len(written) < len(item) else None
 
 
 # Made once: making one takes longer than using it.

@@ -72,6 +72,8 @@ def check_annotation(key: Any, value: Any, actor: str = "", idempotency_key: str
         if not isinstance(text, str) or not 0 < len(text) <= MAX_KEY_LENGTH:
             problem = FieldError(name, f"must be text of 1 to {MAX_KEY_LENGTH} characters, got {shown(text)}"[:300])
             raise InvalidInput("an annotation", [problem])
+    if not isinstance(actor, str):
+        raise InvalidInput("an annotation", [FieldError("actor", f"must be text, got {shown(actor)}")])
     try:
         check_column({key: value, "actor": actor, "idempotency_key": idempotency_key})
     except InvalidPayload as error:

@@ -157,7 +157,7 @@ def _asked(run: WorkflowRun, row: StageRun, command: AnswerStage, answered: list
         what = f"the run is {run.status}" if run.status in FINISHED_RUN else f"it is {row.status}"
         raise NotWaiting(command.stage_id, what)
     if command.wait not in (None, row.wait_name):
-        raise NotWaiting(command.stage_id, f"it waits for {row.wait_name!r}, not for {command.wait!r}")
+        raise NotWaiting(command.stage_id, f"it waits for {row.wait_name!r}, not for {shown(command.wait)}")
     return row.wait_name
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
 
-from workflow_engine.errors import FieldError, InvalidInput, WorkflowNotFound, shown
+from workflow_engine.errors import FieldError, InvalidInput, WorkflowNotFound, as_text, shown
 from workflow_engine.kernel import points
 from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
@@ -77,7 +77,7 @@ def pause_work_in(work: UnitOfWork, command: PauseWork) -> bool:
             pauses.create(
                 scope=command.scope,
                 name=command.name,
-                reason=scrub(command.reason)[:2000],
+                reason=scrub(as_text(command.reason))[:2000],
                 actor=scrub(command.actor)[:150],
                 paused_at=read_clock(using) if hasattr(now, "resolve_expression") else now,
             )

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from workflow_engine.definitions.stages import DEFAULT_QUEUE, MAX_ID_LENGTH
-from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload, shown
+from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload, as_text, shown
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel import points
 from workflow_engine.kernel.idempotency import check_key, claim_key, hash_of
@@ -136,7 +136,7 @@ def _read_arguments(command: StartBulk) -> tuple[BulkKind, dict[str, Any]]:
     if kind != BulkKind.RERUN:
         if not isinstance(command.reason, str):
             raise _refusal("reason", f"must be text, got {shown(command.reason)}")
-        return kind, {"reason": scrub(command.reason)[:LONGEST_REASON]}
+        return kind, {"reason": scrub(as_text(command.reason))[:LONGEST_REASON]}
     stage_id, config = command.stage_id, command.config
     if not isinstance(stage_id, str) or not 0 < len(stage_id) <= MAX_ID_LENGTH:
         raise _refusal("stage", f"must be a stage or its id, got {shown(stage_id)}")
