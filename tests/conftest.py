@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+from tests import emptying
 from tests.backends.databases import run_id
 from workflow_engine.bootstrap import get_kernel, use_kernel
 from workflow_engine.definitions import Workflow
@@ -98,6 +99,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure() -> None:
+    emptying.install()
     settings.SCRATCH.mkdir(exist_ok=True)
 
 

@@ -173,6 +173,7 @@ CASES = [
 ]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize(("method", "address", "role", "status"), CASES)
 def test_each_role_may_do_what_the_table_says(
     method: str, address: str, role: str, status: int, workflow: Workflow[Any, Any], client_of: Callable[..., Any]

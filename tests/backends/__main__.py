@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.backends import mariadb, postgresql, redis_server
 from tests.backends.databases import run_id
 from tests.backends.search import Absent, Server
-from tests.backends.suite import Outcome, run_suite
+from tests.backends.suite import Outcome, run_suites
 from tests.backends.summary import closing_lines, table
 from tests.backends.verdict import complaints
 
@@ -44,14 +44,17 @@ def main(arguments: Sequence[str]) -> int:
         found: Found = {name: FINDERS[name](stack) for name in options.backend or FINDERS}
         found["redis"] = redis = redis_server.find(stack)
         redis_url = redis.url if isinstance(redis, Server) else ""
-        outcomes = {}
-        for name, server in found.items():
-            if name in FINDERS and isinstance(server, Server):
-                announce(name, server)
-                stack.callback(drop_leftovers, name, server)
-                outcomes[name] = run_suite(
-                    name, server, redis_url=redis_url, arguments=pytest_arguments, scratch=scratch
-                )
+        servers = {name: server for name, server in found.items() if name in FINDERS and isinstance(server, Server)}
+        for name, server in servers.items():
+            stack.callback(drop_leftovers, name, server)
+        outcomes = run_suites(
+            servers,
+            redis_url=redis_url,
+            arguments=pytest_arguments,
+            scratch=scratch,
+            at_once=options.at_once,
+            announce=lambda name: announce(name, servers[name]),
+        )
         return conclude(found, outcomes)
 
 
@@ -62,6 +65,13 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("--backend", action="append", choices=list(FINDERS), help="only this one; may be repeated")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        default=min(2, os.cpu_count() or 1),
+        help="backends whose suites run side by side (default: %(default)s)",
+    )
     return parser.parse_known_args(arguments)
 
 

@@ -80,8 +80,18 @@ def copying(connection: psycopg.Connection, table: str) -> sql.Composed:
 
 def value(name: str, kind: str) -> sql.Composable:
     column = sql.Identifier("t", name)
-    if name not in LINKS or kind != "uuid":
-        return column
+    if name == "payload":
+        # Events name the stage that they speak of.
+        stage = mapped(sql.SQL("({}->>'stage_run_id')").format(column))
+        return sql.SQL(
+            "CASE WHEN {column} ? 'stage_run_id' THEN jsonb_set({column}, '{{stage_run_id}}', to_jsonb({stage}::text)) "
+            "ELSE {column} END"
+        ).format(column=column, stage=stage)
+    return mapped(column) if name in LINKS and kind == "uuid" else column
+
+
+def mapped(column: sql.Composable) -> sql.Composed:
+    """Return the id that stands for ``column`` in a copy."""
     return sql.SQL(
         "(lpad(to_hex({first}::bigint + n), 12, '0') || substr(md5({column}::text || n::text), 1, 20))::uuid"
     ).format(first=sql.Placeholder("first"), column=column)

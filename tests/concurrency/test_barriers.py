@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
+from tests.concurrency.isolation import isolation as isolation
 from tests.invariants import check_all
 from tests.waiting import until
 from workflow_engine import Completion, Wait, answer_stage, cancel_run, create_run, rerun_from
@@ -42,7 +43,7 @@ from workflow_engine.kernel.started import StartedStage
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.models.payloads import inline
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql, pytest.mark.usefixtures("isolation")]
 WORKER = uuid.uuid4()
 ASK = Wait("ask", int, max_wait=timedelta(microseconds=1))
 NOTHING = "nothing"
@@ -230,11 +231,19 @@ def standing_still(step: Step, scene: Scene) -> Iterator[list[str]]:
     assert not thread.is_alive()
 
 
+WAITING = {
+    "postgresql": "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    "mysql": "FROM information_schema.innodb_trx JOIN information_schema.processlist ON id = trx_mysql_thread_id "
+    "WHERE trx_state = 'LOCK WAIT' AND db = DATABASE()",
+}
+
+
 def waits_for_a_lock() -> bool:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        )
+        if connection.vendor == "mysql":
+            # What InnoDB shows stays as it is while somebody looks more often than every tenth of a second.
+            cursor.execute("SELECT SLEEP(0.12)")
+        cursor.execute(f"SELECT count(*) {WAITING[connection.vendor]}")
         return bool(cursor.fetchone()[0])
 
 

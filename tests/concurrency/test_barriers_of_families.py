@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.concurrency.isolation import isolation as isolation
 from tests.concurrency.test_barriers import NOTHING, Step, meet
 from tests.concurrency.test_families import BAD, finish, mapped, parents, starter
 from tests.families import Family
@@ -31,7 +32,7 @@ from workflow_engine.kernel.started import StartedStage
 from workflow_engine.models import OutboxEvent, RunNotice, StageMap, StageRun, WorkflowRun
 from workflow_engine.models.payloads import inline
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql, pytest.mark.usefixtures("isolation")]
 
 
 @dataclass
@@ -104,7 +105,6 @@ def reap(scene: Any) -> str:
 
 
 def look_again(scene: Any) -> str:
-    StageRun.objects.filter(run=scene.run, status="SUSPENDED").update(wake_at=scene.run.created_at)
     return "resumed" if get_kernel().dispatch(WakeSuspendedStages()).resumed else NOTHING
 
 
@@ -231,6 +231,7 @@ def test_two_who_deliver_the_same_notice_deliver_it_once() -> None:
 
 def test_whoever_looks_again_leaves_a_run_alone_that_is_just_being_told() -> None:
     scene = told()
+    StageRun.objects.filter(run=scene.run, status="SUSPENDED").update(wake_at=scene.run.created_at)
 
     assert meet(DELIVER, LOOK, scene)[0] == "delivered"
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, links, prose
 
+pytestmark = pytest.mark.one_database
+
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_of_a_page_resolves(page: Path) -> None:

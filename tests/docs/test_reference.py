@@ -19,6 +19,9 @@ from tests.docs.pages import DOCS, ROOT, codes, headings, rows
 from workflow_engine import StageContext, conf, errors, models, testing
 from workflow_engine.event_types import EVENT_TYPES
 from workflow_engine.kernel import commands, events, points
+from workflow_engine.kernel.doctor import CODES
+
+pytestmark = pytest.mark.one_database
 
 T = TypeVar("T")
 REFERENCE = DOCS / "reference"
@@ -168,4 +171,12 @@ def test_the_http_page_lists_every_endpoint_with_its_permission() -> None:
         for method, permission in pattern.callback.view_class.needs.items():
             known[method.upper(), path] = permission.removeprefix("workflow_engine.")
 
+    assert found == known
+
+
+@pytest.mark.parametrize("severity", ["violation", "warning"])
+def test_the_page_of_the_doctor_explains_every_code_as_the_doctor_does(severity: str) -> None:
+    found = rows(DOCS / "how-to" / "doctor.md", header="Code", section=f"{severity.capitalize()}s")
+
+    known = [[f"`{code}`", one.means, one.causes, one.fix] for code, one in CODES.items() if one.severity == severity]
     assert found == known

@@ -24,6 +24,8 @@ from workflow_engine.definitions.schedules import schedules_override
 from workflow_engine.hosts.inline import InlineHost
 from workflow_engine.models import WorkflowRun
 
+pytestmark = pytest.mark.one_database
+
 PYTHON = [snippet for page in PAGES for snippet in snippets(page) if snippet.language == "python"]
 RUN = sorted({snippet.page for snippet in PYTHON if snippet.is_run})
 # Where examples may import from. A module with ``__all__`` gives those names, another every name without "_".

@@ -11,7 +11,7 @@ from example_project.expenses.schemas import Verdict
 from example_project.expenses.workflows import expense_claim
 from workflow_engine.testing import crash_test
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 
 
 def test_an_expense_is_paid_once_wherever_the_worker_dies() -> None:

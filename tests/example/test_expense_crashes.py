@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from decimal import Decimal
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from example_project.expenses.models import BankTransfer, Expense
 from example_project.expenses.workflows import expense_claim
-from tests.faults.processes import stop, worker_process
+from tests.faults.takeover import all_ended, killed, take_over
 from tests.invariants import check_all
-from tests.waiting import until
 from workflow_engine import create_run
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.kernel import points
@@ -37,14 +34,7 @@ def claim_of(amount: str) -> tuple[WorkflowRun, Expense]:
     expense = Expense.objects.create(amount=Decimal(amount), **fields)
     with registry_override(expense_claim):
         run = create_run(expense_claim, subject=expense, config={"pay": {"ask_every_seconds": 0.1}})
-    connection.close()
     return run, expense
-
-
-def end_with_a_healthy_worker(run: WorkflowRun) -> None:
-    with worker_process() as healthy:
-        until(lambda: not WorkflowRun.objects.open().filter(pk=run.pk).exists(), "the run ends")
-        stop(healthy)
 
 
 def assert_paid_once(run: WorkflowRun, expense: Expense) -> None:
@@ -60,10 +50,8 @@ def assert_paid_once(run: WorkflowRun, expense: Expense) -> None:
 def test_a_killed_worker_costs_a_waiting_run_nothing_but_time(point: str, hit: int) -> None:
     run, expense = claim_of("42.00")
 
-    with worker_process(f"{point}:{hit}") as doomed:
-        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-        assert doomed.poll() == -signal.SIGKILL
-    end_with_a_healthy_worker(run)
+    killed(f"{point}:{hit}")
+    take_over(all_ended)
 
     assert StageRun.objects.get(stage="approve").status == "SKIPPED"
     assert_paid_once(run, expense)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
-from django.db import connection
 
 from example_project.bookshop.delivery import SAMPLE
 from example_project.bookshop.models import Book
 from example_project.bookshop.schemas import Summary
 from example_project.bookshop.workflows import nightly_import, shelf_list
-from tests.faults.processes import stop, worker_process
+from tests.faults.takeover import all_ended, killed, take_over
 from tests.invariants import check_all
-from tests.waiting import until
 from workflow_engine import create_run
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.kernel import points
@@ -26,21 +22,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 def start() -> WorkflowRun:
     with registry_override(nightly_import, shelf_list):
-        run = create_run(nightly_import, {"path": str(SAMPLE)})
-    connection.close()
-    return run
-
-
-def die_at(point: str, hit: int) -> None:
-    with worker_process(f"{point}:{hit}") as doomed:
-        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-        assert doomed.poll() == -signal.SIGKILL
-
-
-def end_with_a_healthy_worker() -> None:
-    with worker_process() as healthy:
-        until(lambda: not WorkflowRun.objects.open().exists(), "every run ends")
-        stop(healthy)
+        return create_run(nightly_import, {"path": str(SAMPLE)})
 
 
 def assert_imported_once(run: WorkflowRun) -> None:
@@ -58,10 +40,10 @@ def test_a_worker_killed_among_the_rows_leaves_every_book_once() -> None:
     run = start()
 
     # The body of a row has returned, so its book is written; that it is, nobody has noted.
-    die_at(points.EXEC_RETURNED, 60)
+    killed(f"{points.EXEC_RETURNED}:60")
     counts = StageMap.objects.get(run=run)
     assert 0 < counts.done < IMPORTED
-    end_with_a_healthy_worker()
+    take_over(all_ended)
 
     again = StageRun.objects.filter(run=run, stage="import-row", attempt__gt=1).count()
     assert 0 < again < 60
@@ -72,8 +54,8 @@ def test_a_worker_killed_among_the_rows_leaves_every_book_once() -> None:
 def test_a_worker_killed_between_the_rows_and_the_shelves_lists_every_shelf_once(point: str, hit: int) -> None:
     run = start()
 
-    die_at(point, hit)
-    end_with_a_healthy_worker()
+    killed(f"{point}:{hit}")
+    take_over(all_ended)
 
     assert StageAttempt.objects.filter(stage="write-list", outcome="completed").count() == len(TITLES)
     assert_imported_once(run)

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
+from tests.faults.matrix import all_cases
 from tests.faults.processes import stop, worker_process
+from tests.faults.takeover import all_ended, end_leases, killed, shorten_waits, take_over
 from tests.faults.test_crash_matrix_of_bulk import BULK_POINTS
 from tests.faults.test_crash_matrix_of_events import EVENT_POINTS
-from tests.faults.test_crash_matrix_of_families import FAMILY_POINTS
 from tests.faults.test_crash_matrix_of_limits import LIMIT_POINTS
 from tests.faults.test_crash_matrix_of_pruning import PRUNE_POINTS
 from tests.faults.test_crash_matrix_of_schedules import SCHEDULE_POINTS
-from tests.faults.test_crash_matrix_of_waits import WAIT_POINTS
+from tests.faults.test_crash_matrix_of_waits import ANSWER_POINTS
 from tests.faults.test_crash_matrix_of_webhooks import WEBHOOK_POINTS
 from tests.faults.workflows import crashing, expected
 from tests.invariants import check_all
@@ -27,69 +28,19 @@ from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.kernel import points
 from workflow_engine.kernel.commands import ClaimPendingRuns, ExpireRuns
-from workflow_engine.models import Pause, StageAttempt, StageRun, WorkflowArtifact, WorkflowLog, WorkflowRun
+from workflow_engine.models import Pause, StageAttempt, StageRun, WorkflowLog, WorkflowRun
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
-
-WORKER_POINTS = (
-    points.CLAIM_IN_TX,
-    points.CLAIM_AFTER,
-    points.START_IN_TX,
-    points.START_AFTER,
-    points.EXEC_CLAIMED,
-    points.EXEC_MID,
-    points.EXEC_RETURNED,
-    points.BLOB_PUT,
-    points.COMPLETE_BEFORE,
-    points.COMPLETE_IN_TX,
-    points.COMPLETE_AFTER,
-)
-# A run is claimed once, and its only group of several is started by one transaction; the others are passed by every
-# stage, and their fourth pass lies in that group.
-ONCE = {points.CLAIM_IN_TX, points.CLAIM_AFTER, points.START_IN_TX, points.START_AFTER}
-CASES = [(point, hit) for point in WORKER_POINTS for hit in ((1,) if point in ONCE else (1, 4))]
-
-
-def finished(run: WorkflowRun) -> bool:
-    return not WorkflowRun.objects.open().filter(pk=run.pk).exists()
-
-
-def end_with_a_healthy_worker(run: WorkflowRun) -> None:
-    with worker_process() as healthy:
-        until(lambda: finished(run), "the run ends under a healthy worker")
-        stop(healthy)
-
-
-@pytest.mark.parametrize(("point", "hit"), CASES)
-def test_a_killed_worker_costs_nothing_but_time(point: str, hit: int) -> None:
-    with registry_override(crashing):
-        run = create_run(crashing, "input")
-    connection.close()
-
-    with worker_process(f"{point}:{hit}") as doomed:
-        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-        assert doomed.poll() == -signal.SIGKILL
-    end_with_a_healthy_worker(run)
-
-    check_all()
-    run.refresh_from_db()
-    assert (run.status, run.get_output()) == ("COMPLETED", expected("input"))
-    assert StageRun.objects.filter(status="COMPLETED").count() == 6
-    assert WorkflowArtifact.objects.count() == 5
-    # In-transaction deaths before the start was committed leave no trace; all others leave a lost attempt or none.
-    assert set(StageAttempt.objects.values_list("outcome", flat=True)) <= {"completed", "lost"}
 
 
 @pytest.mark.parametrize("point", [points.REAP_IN_TX, points.REAP_AFTER])
 def test_a_reaper_that_dies_is_replaced_by_the_next(point: str) -> None:
     with registry_override(crashing):
         run = create_run(crashing, "input")
-    with worker_process(f"{points.EXEC_MID}:1") as doomed:
-        until(lambda: doomed.poll() is not None, "the worker dies in a body")
-    with worker_process(f"{point}:1") as reaper:
-        until(lambda: reaper.poll() is not None, f"the reaper dies at {point}")
-        assert reaper.poll() == -signal.SIGKILL
-    end_with_a_healthy_worker(run)
+
+    killed(f"{points.EXEC_MID}:1")
+    killed(f"{point}:1")
+    take_over(all_ended)
 
     check_all()
     run.refresh_from_db()
@@ -104,7 +55,8 @@ def test_a_worker_that_dies_while_it_gives_stages_back_loses_nothing() -> None:
         draining.send_signal(signal.SIGTERM)
         until(lambda: draining.poll() is not None, "the worker dies in its release")
         assert draining.poll() == -signal.SIGKILL
-    end_with_a_healthy_worker(run)
+    end_leases()
+    take_over(all_ended)
 
     check_all()
     assert WorkflowRun.objects.get(pk=run.pk).get_output() == expected("input")
@@ -112,7 +64,7 @@ def test_a_worker_that_dies_while_it_gives_stages_back_loses_nothing() -> None:
 
 def test_a_zombie_that_wakes_after_its_lease_writes_nothing() -> None:
     with registry_override(crashing):
-        run = create_run(crashing, "input")
+        create_run(crashing, "input")
     with worker_process(f"{points.COMPLETE_BEFORE}:1:sleep=5", "--no-orchestrator") as zombie:
         until(lambda: StageRun.objects.filter(progress__isnull=False).exists(), "the first stage is at its end")
         until(lambda: WorkflowLog.objects.exists(), "its lines are written")
@@ -120,7 +72,8 @@ def test_a_zombie_that_wakes_after_its_lease_writes_nothing() -> None:
         with transaction.atomic():
             zombie.send_signal(signal.SIGSTOP)
         with worker_process() as healthy:
-            until(lambda: finished(run), "the run ends under a healthy worker")
+            end_leases()
+            until(lambda: shorten_waits() or all_ended(), "the run ends under a healthy worker")
             before = list(StageRun.objects.order_by("pk").values())
             zombie.send_signal(signal.SIGCONT)
             stop(zombie)
@@ -233,7 +186,7 @@ def crash(point: str, act: Callable[[], object]) -> None:
 
 def test_every_crash_point_is_in_the_matrix() -> None:
     covered = {
-        *WORKER_POINTS,
+        *(case.point for case in all_cases()),
         points.REAP_IN_TX,
         points.REAP_AFTER,
         points.CREATE_IN_TX,
@@ -242,11 +195,8 @@ def test_every_crash_point_is_in_the_matrix() -> None:
         points.PAUSE_IN_TX,
         points.EXPIRE_IN_TX,
         points.RELEASE_IN_TX,
-        *WAIT_POINTS,
-        *FAMILY_POINTS,
+        *ANSWER_POINTS,
         *LIMIT_POINTS,
-        points.ANSWER_IN_TX,
-        points.ANSWER_AFTER,
         points.RERUN_IN_TX,
         points.RERUN_AFTER,
         *BULK_POINTS,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import connection
 
 from tests.bulk.operations import carry_out, events, figures, outcomes
-from tests.faults.processes import stop, worker_process
+from tests.faults.takeover import killed, take_over
 from tests.faults.workflows import crashing
 from tests.invariants import check_all
-from tests.waiting import until
 from workflow_engine import NewRun, cancel_bulk, cancel_run, cancel_runs, create_runs, pause_runs, rerun_runs
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions.registry import registry_override
@@ -49,19 +46,13 @@ def test_a_killed_orchestrator_costs_nothing_but_time(runs: list[WorkflowRun], p
     cancel_run(runs[3])
     already = 1
     operation = cancel_runs([*runs, uuid.uuid4()], reason="wrong file")
-    connection.close()
 
-    with worker_process(f"{point}:{hit}") as doomed:
-        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-        assert doomed.poll() == -signal.SIGKILL
+    killed(f"{point}:{hit}")
     assert not ended(operation)
     # At whatever instant: what has happened and what is written of it are the same.
     changed = BulkTarget.objects.filter(operation=operation, outcome="changed").count()
     assert WorkflowRun.objects.filter(status="CANCELLED").count() == changed + already
-    with worker_process() as first, worker_process() as second:
-        until(lambda: ended(operation), "the operation ends under healthy workers")
-        stop(first)
-        stop(second)
+    take_over(lambda: ended(operation), workers=2)
 
     assert figures(operation) == ("COMPLETED", COUNT + 1, COUNT - already, already, 1)
     assert outcomes(operation) == {"changed": COUNT - already, "unchanged": already, "failed": 1}
@@ -74,13 +65,9 @@ def test_a_rerun_of_many_that_is_killed_reruns_each_once(runs: list[WorkflowRun]
     for run in runs[:30]:
         cancel_run(run)
     operation = rerun_runs(runs[:30], "first")
-    connection.close()
 
-    with worker_process(f"{points.BULK_IN_TX}:5", "--queues", "nobodys") as doomed:
-        until(lambda: doomed.poll() is not None, "it dies in the fifth rerun")
-    with worker_process("", "--queues", "nobodys") as healthy:
-        until(lambda: ended(operation), "the operation ends under a healthy worker")
-        stop(healthy)
+    killed(f"{points.BULK_IN_TX}:5", "--queues", "nobodys")
+    take_over(lambda: ended(operation), "--queues", "nobodys")
 
     assert figures(operation) == ("COMPLETED", 30, 30, 0, 0)
     assert set(WorkflowRun.objects.filter(pk__in=[run.pk for run in runs[:30]]).values_list("generation")) == {(1,)}

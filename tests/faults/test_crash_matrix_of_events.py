@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from django.db import connection
 from django.test import override_settings
 
 from tests.faults.hearing import heard
 from tests.faults.hearing_settings import HEARING, MOODY
-from tests.faults.processes import stop, worker_process
+from tests.faults.processes import ForkedProcess, stop, worker_process
+from tests.faults.takeover import killed, take_over
 from tests.faults.workflows import crashing
 from tests.invariants import check_all
 from tests.waiting import until
@@ -51,17 +50,8 @@ def test_whoever_dies_while_it_delivers_costs_nothing_but_a_repetition(
     monkeypatch.setenv("WFE_TEST_HEARD", str(tmp_path / "heard"))
     with registry_override(crashing), override_settings(WORKFLOW_ENGINE=HEARING):
         runs = [create_run(crashing, "input") for _ in range(3)]
-        connection.close()
-        with worker_process(f"{point}:{hit}", settings_module=SETTINGS) as doomed:
-            until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-            assert doomed.poll() == -signal.SIGKILL
-        with (
-            worker_process(settings_module=SETTINGS) as first,
-            worker_process(settings_module=SETTINGS) as second,
-        ):
-            until(all_heard, "healthy workers end the runs and deliver what is left")
-            stop(first)
-            stop(second)
+        killed(f"{point}:{hit}", settings_module=SETTINGS)
+        take_over(all_heard, workers=2, settings_module=SETTINGS)
 
     found = heard(tmp_path / "heard")
     for run in runs:
@@ -80,7 +70,7 @@ def test_a_sink_that_fails_and_hangs_and_workers_that_are_killed_leave_every_ord
 ) -> None:
     monkeypatch.setenv("WFE_TEST_HEARD", str(tmp_path / "heard"))
 
-    def worker() -> subprocess.Popen[str]:
+    def worker() -> ForkedProcess:
         return stack.enter_context(worker_process(settings_module="tests.faults.moody_settings"))
 
     def deliveries() -> int:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 
 import pytest
-from django.db import connection
 
-from tests.faults.processes import stop, worker_process
+from tests.faults.takeover import killed, take_over
 from tests.faults.workflows import crowded
 from tests.invariants import check_all
 from tests.limits.overlap import most_at_once
-from tests.waiting import until
 from workflow_engine import create_run
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.kernel import points
@@ -39,16 +36,9 @@ def over() -> bool:
 def test_whoever_dies_while_places_are_given_leaves_all_of_them_to_the_next(
     runs: list[WorkflowRun], point: str, hit: int
 ) -> None:
-    connection.close()
-
-    with worker_process(f"{point}:{hit}") as doomed:
-        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-        assert doomed.poll() == -signal.SIGKILL
+    killed(f"{point}:{hit}")
     assert not over()
-    with worker_process() as first, worker_process() as second:
-        until(over, "all runs end under healthy workers")
-        stop(first)
-        stop(second)
+    take_over(over, workers=2)
 
     assert most_at_once() == {"a": 2, "b": 2}
     assert set(WorkflowRun.objects.values_list("status", flat=True)) == {"COMPLETED"}

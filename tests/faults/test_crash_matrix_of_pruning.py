@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +11,7 @@ from django.db import connection
 from django.test import override_settings
 
 from tests.families import Family
-from tests.faults.processes import ROOT, environment
+from tests.faults.processes import start
 from tests.invariants import check_all
 from workflow_engine import rerun_from, run_and_wait
 from workflow_engine.bootstrap import get_kernel
@@ -51,10 +49,7 @@ def family() -> Iterator[WorkflowRun]:
 
 def prune(*options: str, crash_at: str = "") -> int:
     connection.close()
-    command = [sys.executable, "-m", "django", "wfe_prune", "--older-than", "0s", *options]
-    return subprocess.run(
-        command, env=environment(crash_at), cwd=ROOT, stdout=subprocess.DEVNULL, timeout=60, check=False
-    ).returncode
+    return start("wfe_prune", "--skip-checks", "--older-than", "0s", *options, crash_at=crash_at).wait()
 
 
 @pytest.mark.parametrize(("point", "hit"), list(GONE))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
-from tests.faults.processes import stop, worker_process
+from tests.faults.takeover import killed, take_over
 from tests.faults.workflows import crashing
 from tests.invariants import check_all, events
 from tests.schedules.nights import make_due
-from tests.waiting import until
 from workflow_engine import create_run, create_schedule, pause_run, schedule
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.kernel import points
@@ -29,12 +26,6 @@ COUNT = 5
 OPTIONS = ("--queues", "nobodys")
 
 
-def killed(point: str, hit: int) -> None:
-    with worker_process(f"{point}:{hit}", *OPTIONS) as doomed:
-        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-        assert doomed.poll() == -signal.SIGKILL
-
-
 @pytest.mark.parametrize("hit", [1, 3])
 @pytest.mark.parametrize("point", OF_COMMANDS)
 def test_a_command_is_carried_out_once_whoever_dies(point: str, hit: int) -> None:
@@ -45,25 +36,25 @@ def test_a_command_is_carried_out_once_whoever_dies(point: str, hit: int) -> Non
             schedule(CancelRun(run_id=run.pk), run_at=timezone.now())
             schedule(CreateRun(workflow_id="crashing", input="put off"), run_at=timezone.now() + timedelta(days=1))
         ScheduledCommand.objects.update(due_at=timezone.now())
-    connection.close()
 
-    killed(point, hit)
+    killed(f"{point}:{hit}", *OPTIONS)
     # At whatever instant: what has happened and what is written of it are the same.
     rows = ScheduledCommand.objects.filter(status="FIRED")
     made = WorkflowRun.objects.count() - COUNT
     assert made == rows.filter(command="run.create").count()
     assert WorkflowRun.objects.filter(status="CANCELLED").count() == rows.filter(command="run.cancel").count()
     assert rows.count() == (hit if point == points.DEFERRED_AFTER else hit - 1)
-    with worker_process("", *OPTIONS) as first, worker_process("", *OPTIONS) as second:
-        until(lambda: not ScheduledCommand.objects.pending().exists(), "healthy workers carry out the rest")
-        stop(first)
-        stop(second)
+    take_over(lambda: not ScheduledCommand.objects.pending().exists(), *OPTIONS, workers=2)
 
     assert set(ScheduledCommand.objects.values_list("status", "tries")) == {("FIRED", 0)}
     assert WorkflowRun.objects.count() == 2 * COUNT
     for run in runs:
         assert events(run).count("run.cancelled") == 1
     check_all()
+
+
+def all_fired(due: datetime) -> bool:
+    return ScheduleFire.objects.count() >= COUNT and not Schedule.objects.filter(look_at=due).exists()
 
 
 @pytest.mark.parametrize("hit", [1, 3])
@@ -73,16 +64,11 @@ def test_a_time_is_fired_once_whoever_dies(point: str, hit: int) -> None:
         for number in range(COUNT):
             create_schedule(f"night-{number}", crashing, "0 0 1 1 *", input="by night", overlap="allow")
     due = make_due()
-    connection.close()
 
-    killed(point, hit)
+    killed(f"{point}:{hit}", *OPTIONS)
     made = ScheduleFire.objects.count()
     assert made == WorkflowRun.objects.count() == (hit if point == points.SCHEDULE_AFTER else hit - 1)
-    with worker_process("", *OPTIONS) as first, worker_process("", *OPTIONS) as second:
-        until(lambda: ScheduleFire.objects.count() >= COUNT, "healthy workers fire the rest")
-        until(lambda: not Schedule.objects.filter(look_at=due).exists(), "nothing is due any more")
-        stop(first)
-        stop(second)
+    take_over(lambda: all_fired(due), *OPTIONS, workers=2)
 
     assert ScheduleFire.objects.filter(due_at=due).count() == WorkflowRun.objects.count() == COUNT
     assert not Schedule.objects.exclude(error="", last_fired_at__isnull=False).exists()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 from collections import defaultdict
 
 import pytest
-from django.db import connection
 from django.test import override_settings
 from standardwebhooks.webhooks import Webhook
 
-from tests.faults.processes import stop, worker_process
+from tests.faults.takeover import killed, take_over
 from tests.faults.test_crash_matrix_of_events import all_heard, in_order
 from tests.faults.webhook_settings import WEBHOOKS
 from tests.faults.workflows import crashing
 from tests.invariants import check_all
-from tests.waiting import until
 from tests.webhooks.receiver import receiving
 from tests.webhooks.sending import run_id_of, sequence_of
 from workflow_engine import create_run
@@ -39,17 +36,8 @@ def test_whoever_dies_while_it_sends_costs_nothing_but_a_repetition(point: str, 
     ):
         made = get_kernel().dispatch(CreateWebhook(url=receiver.url))
         runs = [create_run(crashing, "input") for _ in range(3)]
-        connection.close()
-        with worker_process(f"{point}:{hit}", settings_module=SETTINGS) as doomed:
-            until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-            assert doomed.poll() == -signal.SIGKILL
-        with (
-            worker_process(settings_module=SETTINGS) as first,
-            worker_process(settings_module=SETTINGS) as second,
-        ):
-            until(all_heard, "healthy workers end the runs and send what is left")
-            stop(first)
-            stop(second)
+        killed(f"{point}:{hit}", settings_module=SETTINGS)
+        take_over(all_heard, workers=2, settings_module=SETTINGS)
 
     found = defaultdict(list)
     for request in receiver.received:

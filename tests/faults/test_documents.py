@@ -6,20 +6,18 @@ By default once in each stage; ``WFE_FULL_MATRIX=1`` tries every crash point in 
 from __future__ import annotations
 
 import os
-import signal
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from example_project.documents import samples
-from tests.faults.processes import stop, worker_process
+from tests.faults.takeover import all_ended, killed, take_over
 from tests.invariants import check_all
-from tests.waiting import until
 from workflow_engine import create_run
 from workflow_engine.definitions.registry import registry_override
 from workflow_engine.kernel import points
-from workflow_engine.models import StageRun, WorkflowArtifact, WorkflowRun
+from workflow_engine.models import StageRun, WorkflowArtifact
 
 pytest.importorskip("py3langid")
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -51,16 +49,9 @@ def test_a_worker_killed_in_any_stage_costs_no_result(point: str, hit: int) -> N
     with registry_override(document_analysis):
         run = create_run(document_analysis, {"path": str(Path(samples.__path__[0]))})
 
-    def finished() -> bool:
-        return not WorkflowRun.objects.open().filter(pk=run.pk).exists()
-
-    with worker_process(f"{point}:{hit}", settings_module=SETTINGS) as doomed:
-        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-        assert doomed.poll() == -signal.SIGKILL
-    if not finished():
-        with worker_process(settings_module=SETTINGS) as healthy:
-            until(finished, "the run ends under a healthy worker")
-            stop(healthy)
+    killed(f"{point}:{hit}", settings_module=SETTINGS)
+    if not all_ended():
+        take_over(all_ended, settings_module=SETTINGS)
 
     assert check_all() == 1
     run.refresh_from_db()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,21 +12,16 @@ from django.contrib.auth.models import Group
 from django.db import OperationalError, connection
 
 from tests.concurrency.threads import together
-from tests.faults.processes import worker_process
-from tests.faults.test_crash_matrix import end_with_a_healthy_worker, finished
 from tests.faults.test_database_faults import unanswered_commit
-from tests.faults.workflows import LARGE, digest, paying, write, written
+from tests.faults.workflows import write, written
 from tests.invariants import check_all
-from tests.waiting import until
 from tests.workflows import chain
 from workflow_engine import cancel_run, create_run
 from workflow_engine.bootstrap import get_kernel, use_kernel
 from workflow_engine.definitions import Retry, StageContext, Workflow, define_workflow, stage
-from workflow_engine.definitions.registry import registry_override
 from workflow_engine.executors.held import Held
 from workflow_engine.executors.memory import Memory
 from workflow_engine.hosts.inline import InlineHost
-from workflow_engine.kernel import points
 from workflow_engine.kernel.commands import Remember
 from workflow_engine.models import StageAttempt, StageMemo, StageRun
 from workflow_engine.models.payloads import inline
@@ -37,43 +31,6 @@ from workflow_engine.testing import create_test_kernel
 pytestmark = pytest.mark.django_db(transaction=True)
 NOW = Retry(max_attempts=3, initial=timedelta(0))
 SHORT = timedelta(seconds=10)
-# Passed by the body and the finish of the atomic stage, and then by those of the stage with an effect. The atomic
-# one passes the last point twice: before its COMMIT, and after it.
-CASES = [
-    (points.EXEC_CLAIMED, 1),
-    (points.EXEC_MID, 1),
-    (points.EXEC_RETURNED, 1),
-    (points.BLOB_PUT, 1),
-    (points.COMPLETE_BEFORE, 1),
-    (points.COMPLETE_IN_TX, 1),
-    (points.COMPLETE_AFTER, 1),
-    (points.COMPLETE_AFTER, 2),
-    (points.EXEC_MID, 2),
-    (points.COMPLETE_BEFORE, 2),
-    (points.COMPLETE_IN_TX, 2),
-    (points.COMPLETE_AFTER, 3),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("point", "hit"), CASES)
-def test_a_killed_worker_has_every_effect_exactly_once(point: str, hit: int) -> None:
-    with registry_override(paying):
-        run = create_run(paying, "input")
-    connection.close()
-
-    with worker_process(f"{point}:{hit}") as doomed:
-        until(lambda: doomed.poll() is not None, f"the process passes {point} {hit} times and dies")
-        assert doomed.poll() == -signal.SIGKILL
-    assert written("booked") == StageRun.objects.filter(stage="reserve", status="COMPLETED").count()
-    assert written("paid") == StageRun.objects.filter(stage="pay", status="COMPLETED").count()
-    if not finished(run):
-        end_with_a_healthy_worker(run)
-
-    check_all()
-    run.refresh_from_db()
-    assert (run.status, run.get_output()) == ("COMPLETED", digest("charge", "input" + "x" * LARGE))
-    assert (written("booked"), written("paid"), StageMemo.objects.count()) == (1, 1, 1)
 
 
 def effects_of(kind: str) -> Workflow[Any, Any]:

@@ -310,15 +310,17 @@ def test_findings_and_runs_are_bounded_and_what_was_cut_is_told(kernel: Kernel, 
     report = examine(kernel.ports, limit=2, most_runs=3)
 
     assert [finding.code for finding in report.findings] == ["run.stuck"] * 2 + ["events.gap"] * 2
-    assert (set(report.cut), report.runs_seen, report.all_runs_seen) == ({"run.stuck", "events.gap"}, 3, False)
+    assert (set(report.cut), report.all_runs_seen) == ({"run.stuck", "events.gap"}, False)
+    # So many that are open, and so many of the newest, which may be the same.
+    assert 3 <= report.runs_seen <= 6
 
 
 def test_runs_are_read_in_pages_the_newest_first(
     kernel: Kernel, healthy: list[WorkflowRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workflow_engine.kernel.doctor import histories
+    from workflow_engine.kernel.doctor import runs
 
-    monkeypatch.setattr(histories, "PAGE", 2)
+    monkeypatch.setattr(runs, "PAGE", 2)
     WorkflowRun.objects.filter(pk=healthy[0].pk).update(event_seq=99)
 
     found = examine(kernel.ports)

@@ -106,7 +106,7 @@ def test_what_was_not_told_is_found_after_a_while(
     assert codes(kernel) == []
 
     clock.advance(timedelta(minutes=12))
-    assert set(codes(kernel)) == {"notice.undelivered", "wait.overslept"}
+    assert set(codes(kernel)) == {"notice.undelivered", "wait.overslept", "run.not_claimed"}
     child.delete()
 
     assert {"notice.undelivered", "child.unheard"} <= set(codes(kernel))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.concurrency.threads import together
+from tests.dying import die_at
 from tests.invariants import check_all, events
 from tests.outbox.hearing import CHAIN, EVENTS_OF_CHAIN, Hearing, new_run
 from tests.workflows import Number, chain, fan
@@ -40,15 +41,6 @@ def rows() -> tuple[list[Any], list[Any], list[Any]]:
         list(StageRun.objects.order_by("pk").values()),
         list(OutboxEvent.objects.order_by("pk").values()),
     )
-
-
-def die_at(point: str, act: Callable[[], object]) -> None:
-    before = points.install(points.hook_from(f"{point}:1:raise"))
-    try:
-        with pytest.raises(points.Crash):
-            act()
-    finally:
-        points.install(before)
 
 
 def test_t53_an_event_is_written_with_what_it_tells_or_not_at_all(known: Any, kernel: Kernel, host: InlineHost) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from django.conf import settings
 
-from tests.invariants import check_run
 from tests.limits.overlap import most_at_once
 from tests.soak.journal import entries
 from tests.soak.load import Load
 from tests.soak.report import Report
 from tests.soak.workflows import CROWD, EXPECTED
 from workflow_engine.models import RunPlace, StageAttempt, StageMap, StageRun, WorkflowRun
+from workflow_engine.testing.invariants import find_violations
 
 SHOWN = 5
 # What is wrong with a server is said once by each worker, and once more by each loop and thread that meets it.
@@ -93,11 +93,7 @@ def _bodies() -> Iterator[str]:
 
 
 def _invariants() -> Iterator[str]:
-    for run in WorkflowRun.objects.select_related("data").iterator():
-        try:
-            check_run(run)
-        except AssertionError as error:
-            yield str(error)
+    yield from map(str, find_violations(quiet=False, pruned=False))
 
 
 def _limits() -> Iterator[str]:

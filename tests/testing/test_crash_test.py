@@ -118,6 +118,7 @@ def test_every_run_is_undone(bank: Bank) -> None:
     assert mail.outbox == []
 
 
+@pytest.mark.one_database
 def test_waits_maps_children_and_coroutines_are_died_in_too(bank: Bank, known: Any) -> None:
     ask = Wait("ask", str)
 

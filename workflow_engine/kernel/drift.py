@@ -114,7 +114,8 @@ def find_drift(ports: Ports) -> list[Drift]:
 def _stages_without_check(ports: Ports) -> dict[str, frozenset[str]]:
     """Return the stages that wait for a completion check which the code does not have, by workflow."""
     waiting = StageRun.objects.using(ports.using).current()
-    waiting = waiting.filter(status=StageStatus.SUSPENDED, wait_kind=WaitKind.POLL)
+    # There is an index on those that something will wake, and a check always has its time.
+    waiting = waiting.filter(status=StageStatus.SUSPENDED, wait_kind=WaitKind.POLL, wake_at__isnull=False)
     found: dict[str, frozenset[str]] = {}
     for workflow_id, stage_id in waiting.values_list("run__workflow", "stage").distinct():
         try:

@@ -301,11 +301,13 @@ def transact(
     """
     joined = connections[ports.using].in_atomic_block
     plain = plain and not joined and connections[ports.using].vendor == "postgresql"
+    # An earlier try may have been committed: not one that has lost against others, since it was rolled back as a whole.
+    unsure, alone = again, False
     for number in range(1, tries + 1):
         try:
             alone = plain and connections[ports.using].get_autocommit()
             with nullcontext() if alone else transaction.atomic(using=ports.using):
-                work = UnitOfWork(ports, causation_id, repeated=again or number > 1)
+                work = UnitOfWork(ports, causation_id, repeated=unsure)
                 result = step(work)
                 work.save()
             return result
@@ -319,6 +321,7 @@ def transact(
                 kind = DatabaseConflict if conflict else DatabaseUnavailable
                 raise kind(f"{type(error).__name__}: {error}".strip()) from error
             logger.debug("transaction repeated try=%s error=%s", number, error)
+            unsure = unsure or alone or not conflict
             if not conflict:
                 connections[ports.using].close()
             ports.clock.pause(0.02 * 2**number * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,17 +36,12 @@ def waits(run: WorkflowRun, stage_id: str) -> bool:
     return StageRun.objects.current().filter(run=run, stage=stage_id, status="SUSPENDED").exists()
 
 
-def kill(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.wait(30)
-
-
 def test_a_run_lives_through_everything(redis: Redis) -> None:
     run = create_run(expense, "claim")
     with worker() as first, worker() as second:
         until(lambda: waits(run, "approve"), "the stage waits for its manager")
-        kill(first)
-        kill(second)
+        first.kill()
+        second.kill()
     redis.flushall()
     assert waits(run, "approve")
 
@@ -56,7 +50,7 @@ def test_a_run_lives_through_everything(redis: Redis) -> None:
         until(lambda: waits(run, "payday"), "the approved run sleeps until its pay day")
         assert cancel_run(run, reason="wrong account", actor="ada")
         assert WorkflowRun.objects.get(pk=run.pk).status == "CANCELLED"
-        kill(third)
+        third.kill()
     redis.flushall()
 
     with worker() as fourth:

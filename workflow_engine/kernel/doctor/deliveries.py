@@ -8,17 +8,15 @@ from workflow_engine.kernel.ports import Ports
 from workflow_engine.models import EventCursor, OutboxEvent, WebhookEndpoint
 from workflow_engine.models.webhooks import PREFIX
 
-from .findings import Finding
-from .moving import LATE, NO_TICK, time_of
-
-UNKNOWN = "Does any worker still know the subscriber? wfe_outbox shows those that are known."
+from .findings import Finding, finding
+from .moving import LATE, time_of
 
 
 def events_not_handed_on(ports: Ports) -> Iterator[Finding]:
     rows = OutboxEvent.objects.using(ports.using).to_hand_on().filter(occurred_at__lt=time_of(ports) - LATE)
     for run_id, sequence, event_type in rows.values_list("run_id", "sequence", "type").iterator():
         text = f"Event {sequence} ({event_type}) is for somebody, and was handed on to nobody."
-        yield Finding("event.not_handed_on", "warning", run_id, "", text, NO_TICK)
+        yield finding("event.not_handed_on", run_id, text=text)
 
 
 def overdue_deliveries(ports: Ports) -> Iterator[Finding]:
@@ -29,4 +27,4 @@ def overdue_deliveries(ports: Ports) -> Iterator[Finding]:
         if subscriber.startswith(PREFIX) and subscriber not in active:
             continue
         text = f"{subscriber!r} should have heard of events after {after} and has not."
-        yield Finding("delivery.overdue", "warning", run_id, "", text, UNKNOWN)
+        yield finding("delivery.overdue", run_id, text=text)

@@ -1,4 +1,4 @@
-"""Runs that wait for a place of a limit although there is one, or that no limit knows."""
+"""Runs that wait for a place of a limit although there is one."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, Subquery
+from django.db.models import Count, F, IntegerField, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from workflow_engine.kernel.ports import Ports
-from workflow_engine.models import RunLimit, RunPlace, WorkflowRun
-from workflow_engine.models.base import HELD_BACK
+from workflow_engine.models import RunLimit, RunPlace
 from workflow_engine.models.limits import RunPlaceQuerySet
-from workflow_engine.statuses import OPEN_RUN, PlaceStatus, RunStatus
+from workflow_engine.statuses import OPEN_RUN, PlaceStatus
 
-from .findings import Finding
-from .moving import LATE, NO_TICK, time_of
-
-LOWERED = "Was the limit lowered? Then it holds again once enough of them have ended."
+from .findings import Finding, finding
+from .moving import LATE, time_of
 
 
 def limits_exceeded(ports: Ports) -> Iterator[Finding]:
     rows = RunLimit.objects.using(ports.using).filter(most__isnull=False).annotate(under_way=_held(ports))
     for one in rows.filter(under_way__gt=F("most")).order_by("pk").iterator():
         text = f"{one.under_way} runs of {_name(one.workflow, one.key)} are under way; {one.most} may be."
-        yield Finding("limit.exceeded", "warning", None, "", text, LOWERED)
+        yield finding("limit.exceeded", None, text=text)
 
 
 def free_places(ports: Ports) -> Iterator[Finding]:
@@ -45,21 +42,13 @@ def free_places(ports: Ports) -> Iterator[Finding]:
         text = (
             f"{line['number']} runs of {_name(line['workflow'], line['key'])} wait; {held} of {most} places are held."
         )
-        yield Finding("limit.not_given", "warning", None, "", text, NO_TICK)
+        yield finding("limit.not_given", None, text=text)
 
 
 def _is_full(limit: Any, long_ago: datetime) -> bool:
     return (limit.most is not None and limit.under_way >= limit.most) or (
         limit.next_at is not None and limit.next_at >= long_ago
     )
-
-
-def held_back_for_nothing(ports: Ports) -> Iterator[Finding]:
-    runs = WorkflowRun.objects.using(ports.using).filter(status=RunStatus.PENDING, due_at=HELD_BACK)
-    place = RunPlace.objects.using(ports.using).filter(run=OuterRef("pk"), status=PlaceStatus.WAITING)
-    for run_id in runs.exclude(Exists(place)).values_list("pk", flat=True).iterator():
-        text = "The run is held back, and waits for no place of a limit: nobody will let it go."
-        yield Finding("place.missing", "violation", run_id, "", text)
 
 
 def _places(ports: Ports) -> RunPlaceQuerySet:

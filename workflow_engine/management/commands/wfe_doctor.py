@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections import Counter
+from itertools import groupby
 from typing import Any
 
 from django.core.management.base import CommandError
 
 from workflow_engine.bootstrap import get_kernel
-from workflow_engine.kernel import Kernel
-from workflow_engine.kernel.commands import ReapStaleLeases, ReapStuckRuns
-from workflow_engine.kernel.doctor import Finding, Report, examine
+from workflow_engine.kernel.doctor import CODES, MOST_RUNS, Finding, Report, examine
 from workflow_engine.management.command import COMPLETED, FAILED, UNAVAILABLE, USAGE, EngineCommand
 from workflow_engine.management.reading import whole_number
+from workflow_engine.management.repairs import DONE, repair
 
-# Calls of each repair: none goes on for ever.
-MOST_ROUNDS = 1_000
+SCHEMA = 1
+# Runs after which --all says how far it has come.
+A_WHILE = 20_000
 
 
 class Command(EngineCommand):
@@ -33,14 +35,31 @@ class Command(EngineCommand):
             "--fix", action="store_true", help="First do what a tick does: reap lost stages, move stuck runs on."
         )
         parser.add_argument("--limit", type=whole_number(1), default=100, metavar="N", help="Findings per code (100).")
+        many = parser.add_mutually_exclusive_group()
+        many.add_argument(
+            "--runs",
+            type=whole_number(0),
+            default=MOST_RUNS,
+            metavar="N",
+            help="Runs to look at one by one: open ones, and the newest.",
+        )
+        many.add_argument("--all", action="store_true", dest="all_runs", help="Look at every run, however long ago.")
         parser.add_argument(
-            "--runs", type=whole_number(0), default=20_000, metavar="N", help="Newest runs to look at one by one."
+            "--blobs", action="store_true", help="Read what these runs have in the blob store, and compare it."
         )
 
-    def handle(self, *, fix: bool, as_json: bool, limit: int, runs: int, **options: Any) -> None:
+    def handle(
+        self, *, fix: bool, as_json: bool, limit: int, runs: int, all_runs: bool, blobs: bool, **options: Any
+    ) -> None:
         kernel = get_kernel()
-        fixed = _repair(kernel) if fix else {}
-        report = examine(kernel.ports, limit=limit, most_runs=runs)
+        fixed = repair(kernel) if fix else {}
+        report = examine(
+            kernel.ports,
+            limit=limit,
+            most_runs=None if all_runs else runs,
+            blobs=blobs,
+            progress=self._say_progress if all_runs else None,
+        )
         if as_json:
             self.say_json(_as_json(report, fixed))
         else:
@@ -48,43 +67,38 @@ class Command(EngineCommand):
         if report.violations:
             raise CommandError(_summary(report), returncode=FAILED)
 
+    def _say_progress(self, seen: int) -> None:
+        if seen % A_WHILE == 0:
+            self.stderr.write(f"{seen:,} runs looked at")
+
     def _print(self, report: Report, fixed: dict[str, int]) -> None:
         for what, count in fixed.items():
-            self.say(f"{what}: {count}")
-        for finding in report.findings:
-            self.say(f"{finding.severity} {finding.code}  {_place(finding)}")
-            self.say(f"  {finding.text}")
-            self.say(f"  {finding.fix}")
-        for code in report.cut:
-            self.say(f"There are more findings of {code} than are listed.")
+            self.say(f"{what}: {count} {DONE[what]}")
+        for code, found in groupby(report.findings, key=lambda one: one.code):
+            self._print_code(code, list(found), is_cut=code in report.cut)
         if not report.all_runs_seen:
-            self.say(f"Only the newest {report.runs_seen} runs were looked at one by one.")
+            self.say(f"Only {report.runs_seen} runs were looked at one by one, the newest and those that are open.")
+        if fixed and report.findings:
+            self.say(f"--fix has left the above: {_counted(report)}.")
         if not report.violations:
             self.say(_summary(report))
 
-
-def _repair(kernel: Kernel) -> dict[str, int]:
-    """Do what is safe, whatever is wrong; return how much was done."""
-    counts = {"released": 0, "failed": 0, "transitioned": 0}
-    for _ in range(MOST_ROUNDS):
-        leases = kernel.dispatch(ReapStaleLeases())
-        counts["released"] += len(leases.released)
-        counts["failed"] += len(leases.failed)
-        if not leases.released and not leases.failed:
-            break
-    command = ReapStuckRuns()
-    for _ in range(MOST_ROUNDS):
-        stuck = kernel.dispatch(command)
-        counts["transitioned"] += len(stuck.transitioned)
-        counts["failed"] += len(stuck.failed)
-        if stuck.place is None:
-            break
-        command = ReapStuckRuns(after=stuck.place)
-    return counts
+    def _print_code(self, code: str, found: list[Finding], *, is_cut: bool) -> None:
+        known = CODES[code]
+        self.say(f"{known.severity} {code} ({len(found)}{' or more' if is_cut else ''})")
+        self.say(f"  Means: {known.means}")
+        self.say(f"  Causes: {known.causes}")
+        for fix, of_it in groupby(found, key=lambda one: one.fix):
+            self.say(f"  Do: {fix}")
+            for one in of_it:
+                self.say(f"    {one.where}: {one.text}" if one.where else f"    {one.text}")
+        if is_cut:
+            self.say(f"  There are more findings of {code} than are listed.")
 
 
-def _place(finding: Finding) -> str:
-    return f"run {finding.run_id}" + (f" stage {finding.stage}" if finding.stage else "")
+def _counted(report: Report) -> str:
+    counts = Counter(one.code for one in report.findings)
+    return ", ".join(f"{count} {code}" for code, count in counts.items())
 
 
 def _summary(report: Report) -> str:
@@ -95,8 +109,11 @@ def _summary(report: Report) -> str:
 
 
 def _as_json(report: Report, fixed: dict[str, int]) -> dict[str, Any]:
+    codes = dict.fromkeys(finding.code for finding in report.findings)
     return {
+        "schema": SCHEMA,
         "findings": [finding.as_json() for finding in report.findings],
+        "codes": {code: CODES[code].as_json() for code in codes},
         "violations": len(report.violations),
         "warnings": len(report.warnings),
         "cut": list(report.cut),
