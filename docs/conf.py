@@ -52,6 +52,7 @@ CONTENTS = {
         "explanation/guarantees",
         "explanation/comparison",
         "explanation/crash-points",
+        "explanation/fuzzing",
         "explanation/hot-queries",
         "explanation/performance",
     ],

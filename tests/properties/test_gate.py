@@ -24,7 +24,7 @@ from workflow_engine.models.payloads import Envelope
 from .profiles import steps
 
 pytestmark = pytest.mark.django_db
-SETTINGS = steps(200, elsewhere=60, long=20_000)
+SETTINGS = steps(100, elsewhere=40, long=20_000)
 # Most characters, and those that do harm more often than their share.
 TEXT = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from('\x00\ud83d\ude00\ufeff\u2028"\\'))
 NUMBERS = (
