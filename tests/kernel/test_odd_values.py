@@ -9,10 +9,20 @@ import pytest
 
 from tests.values.corpus import deep, recursive
 from tests.values.entries import ANY, ask
-from workflow_engine import annotate_run, answer_stage, cancel_run, cancel_runs, create_run, pause_queue, pause_run
+from workflow_engine import (
+    annotate_run,
+    answer_stage,
+    cancel_run,
+    cancel_runs,
+    create_run,
+    create_schedule,
+    pause_queue,
+    pause_run,
+)
 from workflow_engine.definitions import StageContext, define_workflow, stage
 from workflow_engine.errors import InvalidConfig, InvalidInput, InvalidPayload
 from workflow_engine.hosts.inline import InlineHost
+from workflow_engine.kernel.commands import CreateWebhook
 from workflow_engine.models import RunData, WorkflowRun
 
 pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
@@ -146,3 +156,22 @@ def test_a_body_may_say_anything_and_is_told_what_cannot_be_kept(value: Any, hos
 
     run.refresh_from_db()
     assert run.status == "COMPLETED", run.error
+
+
+@pytest.mark.parametrize("value", [TOO_MANY_DIGITS, deep(20_000)], ids=["digits", "deep"])
+@pytest.mark.parametrize("field", ["name", "cron", "timezone"])
+def test_a_schedule_refuses_what_cannot_be_shown(field: str, value: Any) -> None:
+    fields = {"name": "s", "cron": "0 0 * * *", field: value}
+
+    with pytest.raises(InvalidInput):
+        create_schedule(fields.pop("name"), ANY, fields.pop("cron"), **fields)
+
+
+@pytest.mark.parametrize("field", ["url", "description", "events", "workflows"])
+def test_a_new_webhook_has_all_its_fields(field: str, kernel: Any) -> None:
+    fields: Any = {"url": "https://example.com/", field: None}
+
+    with pytest.raises(InvalidInput) as refusal:
+        kernel.dispatch(CreateWebhook(**fields))
+
+    assert [error.path for error in refusal.value.errors] == [field]

@@ -44,23 +44,26 @@ def check_fields(
         changed: those that are new; what stands for a workflow that this code lacks by now may stay.
         most_bytes: of the input as JSON.
     """
-    subject = f"schedule {values['name']!r:.120}"
+    subject = f"schedule {shown(values['name'], 120)}"
     found, problems = dict(values), []
     try:
         check_id("Schedule", values["name"])
     except InvalidDefinition:
         problems.append(
             FieldError(
-                "name", f"must be lower-case words of letters and digits joined by '-', got {values['name']!r:.120}"
+                "name",
+                f"must be lower-case words of letters and digits joined by '-', got {shown(values['name'], 120)}",
             )
         )
     if changed & {"cron", "timezone"}:
         problems += _of_times(values["cron"], values["timezone"])
     for name, choices in (("overlap", Overlap), ("catch_up", CatchUp)):
         if values[name] not in choices.values:
-            problems.append(FieldError(name, f"must be one of {', '.join(choices.values)}, got {values[name]!r:.100}"))
+            problems.append(
+                FieldError(name, f"must be one of {', '.join(choices.values)}, got {shown(values[name], 100)}")
+            )
     problems += [
-        FieldError(name, f"must be true or false, got {values[name]!r:.100}")
+        FieldError(name, f"must be true or false, got {shown(values[name], 100)}")
         for name in ("enabled", "declared")
         if not isinstance(values[name], bool)
     ]
