@@ -52,10 +52,6 @@ def using(tool: Tool, verdicts: dict[str, str], wrong: list[tuple[str, BaseExcep
     return define_workflow("use", input=Any).pipe(use).build()
 
 
-class Odd(Exception):
-    """Raised with hostile texts."""
-
-
 def ending(how: str) -> tuple[Workflow[Any, Any], Workflow[Any, Any]]:
     """Return a workflow that ends one item per value in some way, and the one that it may start.
 
@@ -70,8 +66,6 @@ def ending(how: str) -> tuple[Workflow[Any, Any], Workflow[Any, Any]]:
             return value
         if how == "state":
             ctx.suspend(value, poll_every=timedelta(seconds=1))
-        if how == "error":
-            raise Odd(value)
         return ctx.run_child(child, value)
 
     @end.check_completion

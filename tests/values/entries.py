@@ -42,6 +42,7 @@ from workflow_engine.models import (
     WorkflowAnnotation,
     WorkflowRun,
 )
+from workflow_engine.statuses import StageStatus
 
 URL = "https://example.com/"
 
@@ -62,7 +63,8 @@ ANY: Workflow[Any, Any] = define_workflow("any", input=Any).pipe(ask).build()
 class Entry:
     """``write`` puts a value in and returns what is read back of it; rows are of ``model``.
 
-    ``json``: any JSON may be kept there; else it is text, or a name.
+    ``json``: any JSON may be kept there; else it is text, or a name. ``large``: also megabytes. ``asks``: there is to
+    be a run that waits for an answer.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Entry:
     write: Callable[[Any, InlineHost], Any]
     json: bool = True
     large: bool = False
+    asks: bool = False
 
 
 def _fresh(row: Any) -> Any:
@@ -170,14 +173,18 @@ def _annotation_once(value: Any, host: InlineHost) -> Any:
     return WorkflowAnnotation.objects.get(run=run).idempotency_key
 
 
-def _asking(host: InlineHost) -> WorkflowRun:
+def asking(host: InlineHost) -> WorkflowRun:
+    """Return a run that waits for an answer: one that there is, or a new one."""
+    waiting = WorkflowRun.objects.filter(stage_runs__status=StageStatus.SUSPENDED).first()
+    if waiting is not None:
+        return waiting
     run = _run()
     host.drain(run.pk)
     return run
 
 
 def _answer(value: Any, host: InlineHost) -> Any:
-    run = _asking(host)
+    run = asking(host)
     answer_stage(run, ask, value, idempotency_key=str(run.pk))
     found = StageMemo.objects.get(run=run).get_value()
     # Once more, as somebody does whose request was not answered.
@@ -186,19 +193,19 @@ def _answer(value: Any, host: InlineHost) -> Any:
 
 
 def _answer_under_a_used_key(value: Any, host: InlineHost) -> Any:
-    run = _asking(host)
+    run = asking(host)
     answer_stage(run, ask, "first", idempotency_key=str(run.pk))
     answer_stage(run, ask, value, idempotency_key=str(run.pk))
     raise AssertionError("another answer was taken under the same key")
 
 
 def _wait_name(value: Any, host: InlineHost) -> Any:
-    answer_stage(_asking(host), ask, 1, wait=value)
+    answer_stage(asking(host), ask, 1, wait=value)
     return value
 
 
 def _item(value: Any, host: InlineHost) -> Any:
-    answer_stage(_asking(host), ask, 1, item=value)
+    answer_stage(asking(host), ask, 1, item=value)
     return value
 
 
@@ -238,11 +245,6 @@ def _bulk_reason(value: Any, host: InlineHost) -> Any:
     return _fresh(cancel_runs([], reason=value)).arguments["reason"]
 
 
-def _scheduled_input(value: Any, host: InlineHost) -> Any:
-    Schedule.objects.all().delete()
-    return _fresh(create_schedule("s", ANY, "0 0 * * *", input=value)).input
-
-
 def _schedule_name(value: Any, host: InlineHost) -> Any:
     return _fresh(create_schedule(value, ANY, "0 0 * * *")).name
 
@@ -260,10 +262,6 @@ def _timezone(value: Any, host: InlineHost) -> Any:
 def _put_off(host: InlineHost, command: CreateRun, **options: Any) -> ScheduledCommand:
     row: ScheduledCommand = schedule(command, run_at=host.kernel.ports.clock.now() + timedelta(hours=1), **options)
     return _fresh(row)  # type: ignore[no-any-return]
-
-
-def _put_off_input(value: Any, host: InlineHost) -> Any:
-    return _put_off(host, CreateRun(workflow_id="any", input=value)).payload.get("input")
 
 
 def _put_off_metadata(value: Any, host: InlineHost) -> Any:
@@ -296,21 +294,19 @@ ENTRIES = [
     Entry("annotate_run values", WorkflowAnnotation, _annotations_themselves),
     Entry("annotate_run actor", WorkflowAnnotation, _annotation_actor, json=False),
     Entry("annotate_run idempotency_key", WorkflowAnnotation, _annotation_once, json=False),
-    Entry("answer_stage data", StageMemo, _answer),
-    Entry("answer_stage data under a used key", StageMemo, _answer_under_a_used_key),
-    Entry("answer_stage wait", StageMemo, _wait_name, json=False),
-    Entry("answer_stage item", StageMemo, _item, json=False),
+    Entry("answer_stage data", StageMemo, _answer, asks=True),
+    Entry("answer_stage data under a used key", StageMemo, _answer_under_a_used_key, asks=True),
+    Entry("answer_stage wait", StageMemo, _wait_name, json=False, asks=True),
+    Entry("answer_stage item", StageMemo, _item, json=False, asks=True),
     Entry("cancel_run reason", RunData, _reason, json=False),
     Entry("pause_run reason", OutboxEvent, _pause_reason, json=False),
     Entry("pause_queue queue", Pause, _queue, json=False),
     Entry("pause_queue reason", Pause, _queue_reason, json=False),
     Entry("rerun_from config", RunData, _rerun_config),
     Entry("cancel_runs reason", BulkOperation, _bulk_reason, json=False),
-    Entry("create_schedule input", Schedule, _scheduled_input),
     Entry("create_schedule name", Schedule, _schedule_name, json=False),
     Entry("create_schedule cron", Schedule, _cron, json=False),
     Entry("create_schedule timezone", Schedule, _timezone, json=False),
-    Entry("schedule input", ScheduledCommand, _put_off_input),
     Entry("schedule metadata", ScheduledCommand, _put_off_metadata),
     Entry("schedule correlation_id", ScheduledCommand, _correlation_id, json=False),
     Entry("webhook url", WebhookEndpoint, lambda value, host: _webhook(host, url=value).url, json=False),

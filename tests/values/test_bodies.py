@@ -41,6 +41,8 @@ READ: dict[str, Callable[[WorkflowRun], dict[int, Any]]] = {
     "ctx.once result": lambda run: {int(row.name[1:]): row.get_value() for row in StageMemo.objects.filter(run=run)},
     "ctx.metric value": lambda run: {int(name[1:]): value for name, value in _metrics(run).items()},
 }
+# Where every seventh row is read on its own page, too: what is written there may be anything.
+PAGES = {"ctx.log field": WorkflowLog, "ctx.artifact name": WorkflowArtifact, "ctx.once result": StageMemo}
 
 
 def _metrics(run: WorkflowRun) -> dict[str, Any]:
@@ -67,11 +69,13 @@ def test_a_tool_keeps_a_value_or_refuses_it(name: str, known: Any, host: InlineH
     check(name, verdicts)
     client = reader()
     for model in (WorkflowLog, WorkflowAnnotation, WorkflowArtifact, StageMemo, StageRun, StageAttempt, OutboxEvent):
-        read_rows(client, model)
+        read_rows(client, model, every=0)
+    if name in PAGES:
+        read_rows(client, PAGES[name], every=7)
     read_run(client, run.pk)
 
 
-@pytest.mark.parametrize("how", ["output", "state", "error", "child"])
+@pytest.mark.parametrize("how", ["output", "state", "child"])
 def test_an_attempt_ends_with_a_value_or_an_error(how: str, known: Any, host: InlineHost, clock: FakeClock) -> None:
     workflow = known(*ending(how))
     run = create_run(workflow, list(EVERY))
@@ -87,7 +91,7 @@ def test_an_attempt_ends_with_a_value_or_an_error(how: str, known: Any, host: In
         name = NUMBERS[row.map_index]
         if row.status == "FAILED":
             assert row.error["message"] and row.error["code"], name
-            assert how == "error" or CANARY not in row.error["message"], name
+            assert CANARY not in row.error["message"], name
             verdicts[name] = REFUSED
         else:
             kept = same(as_json(EVERY[name]()), row.get_output())
@@ -96,10 +100,10 @@ def test_an_attempt_ends_with_a_value_or_an_error(how: str, known: Any, host: In
     check(f"body: {how}", verdicts)
     client = reader()
     for model in (StageRun, StageAttempt, StageMap, OutboxEvent, WorkflowRun):
-        read_rows(client, model)
+        read_rows(client, model, every=0)
     read_run(client, run.pk)
     read_api(client, "stage-items", run_id=run.pk, stage_id="end")
-    for index in range(len(EVERY)):
+    for index in range(0, len(EVERY), 7):
         read_api(client, "stage-item", run_id=run.pk, stage_id="end", item=index)
 
 
@@ -121,4 +125,4 @@ def test_a_map_takes_its_items_or_fails(host: InlineHost) -> None:
 
     check("map over", verdicts)
     for model in (WorkflowRun, RunData, StageRun):
-        read_rows(client, model)
+        read_rows(client, model, every=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -19,7 +19,8 @@ from .corpus import CANARY, VALUES
 from .entries import ANY
 from .reading import read_api, read_rows, reader
 
-pytestmark = pytest.mark.django_db
+# The API refuses before it asks the database.
+pytestmark = [pytest.mark.django_db, pytest.mark.one_database]
 # As bytes: what is no JSON, or what a parser makes of it is no longer what was sent.
 RAW: dict[str, bytes] = {
     "nothing": b"",
@@ -90,6 +91,18 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "cancel": ("runs/{run}/cancel/", b'{"reason": %s}'),
 }
 LISTS = ["runs/", "workflows/", "bulk-operations/", "schedules/", "scheduled-commands/", "dead-letters/", "webhooks/"]
+# One of each kind for a parser: each costs a request for each parameter of each list.
+KINDS = [
+    "empty text",
+    "nul",
+    "half a pair",
+    "emoji",
+    "control characters",
+    "300 letters",
+    "quotes",
+    "percent",
+    "date at the edge",
+]
 PARAMETERS = [
     "status",
     "workflow",
@@ -138,30 +151,30 @@ def test_a_body_is_taken_or_refused(where: str, client: JSONClient, asking: Work
         check(client.send(address, content, headers={"Idempotency-Key": f"{name}"}), name)
 
     eyes = reader()
-    read_rows(eyes, WorkflowRun, most=10)
+    read_rows(eyes, WorkflowRun, most=30, every=10)
     if (resource := address.split("/")[0]) != "bulk-operations":
         read_api(eyes, resource)
-    for run in WorkflowRun.objects.all():
+    for run in WorkflowRun.objects.order_by("-pk")[::4]:
         read_api(eyes, "run", run_id=run.pk)
 
 
-def odd_texts() -> Iterator[tuple[str, str]]:
-    for name in TEXTS:
+def odd_texts(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in names:
         yield name, quote(VALUES[name](), errors="surrogatepass")
     yield from (("no utf-8", "%FF%FE"), ("a percent sign", "%"), ("plus", "+"), ("twice", "a&status=b"))
 
 
 @pytest.mark.parametrize("address", LISTS)
 def test_a_query_is_answered_or_refused(address: str, client: JSONClient) -> None:
-    for name, text in odd_texts():
-        # All at once, and so are keys: what one filter refuses is not looked at by the next.
+    for name, text in odd_texts(KINDS):
+        # One at a time: what one filter refuses is not looked at by the next.
         for parameter in PARAMETERS:
             check(client.get(f"{BASE}{address}?{parameter}={text}"), f"{parameter}: {name}")
         check(client.get(f"{BASE}{address}?{text}=1"), f"key: {name}")
 
 
 def test_an_id_is_found_or_not(client: JSONClient, asking: WorkflowRun) -> None:
-    for name, text in odd_texts():
+    for name, text in odd_texts(TEXTS):
         for address in (
             "runs/{}/",
             "workflows/{}/",
