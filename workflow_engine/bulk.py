@@ -22,6 +22,7 @@ from workflow_engine.errors import (
     FieldError,
     InvalidInput,
     WorkflowEngineError,
+    shown,
 )
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import CancelBulk, CreateRun, CreateRuns, OneOfRuns, StartBulk
@@ -83,7 +84,7 @@ def create_runs(requests: Iterable[NewRun], *, actor: Any = None, chunk_size: in
             Calling again with the same requests is safe if they have idempotency keys.
     """
     if not isinstance(chunk_size, int) or isinstance(chunk_size, bool) or not 0 < chunk_size <= 10_000:
-        problem = FieldError("chunk_size", f"must be a whole number from 1 to 10,000, got {chunk_size!r}")
+        problem = FieldError("chunk_size", f"must be a whole number from 1 to 10,000, got {shown(chunk_size)}")
         raise InvalidInput("create_runs", [problem])
     kernel, results = get_kernel(), list[CreatedRun]()
     joined = connections[kernel.ports.using].in_atomic_block
@@ -126,7 +127,7 @@ def _read(request: NewRun, index: int, actor: Any) -> CreateRun | WorkflowEngine
         problem = FieldError(f"requests.{index}", f"must be a NewRun, got {type(request).__name__}")
         return InvalidInput("create_runs", [problem])
     if not isinstance(request.workflow, str | Workflow):
-        problem = FieldError("workflow", f"must be a workflow or its id, got {request.workflow!r}"[:200])
+        problem = FieldError("workflow", f"must be a workflow or its id, got {shown(request.workflow)}"[:200])
         return InvalidInput("a run", [problem])
     try:
         subject = subject_of(request.subject)

@@ -169,6 +169,23 @@ class FieldError:
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
+def shown(value: Any, most: int = 200) -> str:
+    """Return what a value looks like, cut to ``most`` characters: for errors, so it never fails itself."""
+    try:
+        return repr(value)[:most]
+    except Exception:
+        # Nested too deeply, a number of too many digits, or somebody's own ``__repr__``.
+        return f"<{type(value).__name__}>"
+
+
+def as_text(value: Any) -> str:
+    """Return ``str(value)``, or what it looks like if it has no text."""
+    try:
+        return str(value)
+    except Exception:
+        return shown(value)
+
+
 class _ValueErrors(WorkflowEngineError):
     """An error about a value, listing every field that is wrong. Values themselves are never repeated."""
 

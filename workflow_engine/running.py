@@ -14,7 +14,7 @@ from workflow_engine.bootstrap import get_kernel
 from workflow_engine.conf import get_setting
 from workflow_engine.definitions import Stage, Wait, Workflow
 from workflow_engine.definitions.annotations import Annotations
-from workflow_engine.errors import FieldError, InvalidInput, RunNotFound
+from workflow_engine.errors import FieldError, InvalidInput, RunNotFound, as_text, shown
 from workflow_engine.kernel.commands import Annotate, AnswerStage, CancelRun, CreateRun, RerunFrom
 from workflow_engine.kernel.reruns import RerunPlan, preview, read_run
 from workflow_engine.models import WorkflowRun
@@ -246,13 +246,15 @@ def actor_name(actor: Any) -> str:
     """Return who acts as text: a user's name, text as it is, nothing for nobody."""
     if actor is None:
         return ""
-    return str(actor.get_username() if hasattr(actor, "get_username") else actor)
+    if hasattr(actor, "get_username"):
+        return str(actor.get_username())
+    return as_text(actor)
 
 
 def _stage_id(stage: Stage[Any, Any, Any] | str) -> str:
     """Return the id of a stage given as such, or as its id. Raises ``InvalidInput``."""
     if not isinstance(stage, str | Stage):
-        raise InvalidInput("a stage", [FieldError("stage", f"must be a stage or its id, got {stage!r}"[:200])])
+        raise InvalidInput("a stage", [FieldError("stage", f"must be a stage or its id, got {shown(stage)}"[:200])])
     return stage if isinstance(stage, str) else stage.id
 
 

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.definitions import Workflow
 from workflow_engine.definitions.schedules import DeclaredSchedule, declared_schedules
-from workflow_engine.errors import FieldError, InvalidInput, ScheduleNotFound
+from workflow_engine.errors import FieldError, InvalidInput, ScheduleNotFound, shown
 from workflow_engine.kernel.advertised import read_advertised
 from workflow_engine.kernel.commands import (
     CancelScheduled,
@@ -165,7 +165,7 @@ def next_times(cron: str, timezone: str = "UTC", *, count: int = 10, after: date
         ExtraMissing: ``cronsim`` is not installed.
     """
     if isinstance(count, bool) or not isinstance(count, int) or not 0 < count <= MOST_TIMES:
-        problem = FieldError("count", f"must be a whole number from 1 to {MOST_TIMES:,}, got {count!r:.50}")
+        problem = FieldError("count", f"must be a whole number from 1 to {MOST_TIMES:,}, got {shown(count)}")
         raise InvalidInput("next_times", [problem])
     return calendar_of(cron, timezone).preview(get_kernel().ports.clock.now() if after is None else after, count)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import JSONClient, problem_of
+from tests.api.conftest import JSONClient, pointers, problem_of
 from tests.outbox.letters import dead_letter
 from workflow_engine.models import DeadLetter, WorkflowRun
 
@@ -76,3 +76,11 @@ def test_a_wrong_body_is_refused_and_nothing_is_replayed(
 
     assert problem_of(api.send("dead-letters/replay/", body))["status"] == 422
     assert not DeadLetter.objects.filter(replay_at__isnull=False).exists()
+
+
+@pytest.mark.parametrize("body", [{"subscriber": "\x00"}, {"subscriber": "\ud83d"}, {"type": "\ud83d"}], ids=ascii)
+def test_a_replay_of_what_no_database_holds_is_refused(body: Any, api: JSONClient) -> None:
+    answer = api.send("dead-letters/replay/", body)
+
+    assert answer.status_code == 422
+    assert pointers(answer)

@@ -19,6 +19,7 @@ from .base import EngineView
 from .bodies import Body
 from .pages import AfterPage, read_choices
 from .permissions import REPLAY, VIEW_DEAD_LETTERS
+from .runs import check_values
 from .serializers import DeadLetterSerializer
 
 MOST_REPLAYED = 1000
@@ -54,6 +55,7 @@ class DeadLetterReplay(EngineView):
     def post(self, request: Request) -> Response:
         """Have dead letters delivered again, the oldest first: 202 ``{"replayed"}``, how many those are."""
         body = self.read_body(Replay)
+        check_values({"subscriber": body.subscriber, "type": body.type})
         command = ReplayDeadLetters(
             run_id=body.run_id,
             event_type=body.type,

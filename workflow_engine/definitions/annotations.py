@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from workflow_engine.errors import FieldError, InvalidInput, field_errors
+from workflow_engine.errors import FieldError, InvalidInput, field_errors, shown
 
 Value = TypeVar("Value")
 MAX_KEY_LENGTH = 200
@@ -48,7 +48,9 @@ def read_annotation(key: Any, value: Any) -> tuple[str, Any]:
         return key.name, None if value is None else key.check(value)
     if isinstance(key, str):
         return key, value
-    raise InvalidInput("an annotation", [FieldError("key", f"must be text or an AnnotationKey, got {key!r}"[:300])])
+    raise InvalidInput(
+        "an annotation", [FieldError("key", f"must be text or an AnnotationKey, got {shown(key)}"[:300])]
+    )
 
 
 def read_annotations(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], list[FieldError]]:

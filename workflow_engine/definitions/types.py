@@ -7,7 +7,8 @@ import inspect
 import json
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,9 @@ from pydantic_core import PydanticUndefined
 from workflow_engine.errors import FieldError, InvalidDefinition, InvalidPayload, field_errors
 
 from .context import StageContext
+
+# More than any value that is stored may have; a value that contains itself has no end.
+MOST_LEVELS = 100
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class DataType:
             return None
         checked = self.adapter.validate_python(value)
         # Looked for in the Python value: pydantic's JSON has null in their place where the type is Any.
-        if (path := _non_finite(self.adapter.dump_python(checked))) is not None:
-            raise InvalidPayload(path, "NaN and infinities are not JSON numbers")
+        if (lost := lost_in_json(self.adapter.dump_python(checked))) is not None:
+            raise InvalidPayload(*lost)
         return self.adapter.dump_python(checked, mode="json", by_alias=True)
 
     def json_schema(self, mode: typing.Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
@@ -72,19 +76,34 @@ class DataType:
         return frozenset(schema["properties"])
 
 
-def _non_finite(value: Any, path: str = "") -> str | None:
-    """Return the path of the first float that is NaN or infinite, None if there is none."""
-    stack = [(path, value)]
+def lost_in_json(value: Any) -> tuple[str, str] | None:
+    """Return path and problem of the first thing that pydantic's JSON would hide, None if there is none.
+
+    Where the type is Any it has null in the place of a number that is none, and one key in that of two.
+    """
+    stack = [("", value, 1)]
     while stack:
-        path, item = stack.pop()
+        path, item, depth = stack.pop()
         if isinstance(item, float):
             if not math.isfinite(item):
-                return path
-        elif isinstance(item, dict):
-            stack += [(f"{path}.{key}" if path else str(key), inner) for key, inner in item.items()]
-        elif isinstance(item, list | tuple | set | frozenset):
-            stack += [(f"{path}.{index}" if path else str(index), inner) for index, inner in enumerate(item)]
+                return path, "NaN and infinities are not JSON numbers"
+        elif isinstance(item, Iterator):
+            return path, "can be read only once; make a list of it"
+        elif isinstance(item, dict | list | tuple | set | frozenset | deque) and depth < MOST_LEVELS:
+            if isinstance(item, dict) and (problem := _lost_key(item)):
+                return path, problem
+            pairs = item.items() if isinstance(item, dict) else enumerate(item)
+            stack += [(f"{path}.{key}" if path else str(key), inner, depth + 1) for key, inner in pairs]
     return None
+
+
+def _lost_key(item: dict[Any, Any]) -> str | None:
+    if all(isinstance(key, str) for key in item):
+        return None
+    if any(isinstance(key, float) and not math.isfinite(key) for key in item):
+        return "has a key that is NaN or infinite"
+    written = ANYTHING.dump_python(dict.fromkeys(item), mode="json")
+    return "has two keys that are the same text in JSON" if len(written) < len(item) else None
 
 
 # Made once: making one takes longer than using it.
@@ -154,7 +173,13 @@ class ConfigType:
             return {}, unknown + field_errors(error, prefix)
         if unknown:
             return {}, unknown
-        return self.adapter.dump_python(value, mode="json", by_alias=True), []
+        try:
+            if (lost := lost_in_json(self.adapter.dump_python(value))) is not None:
+                return {}, [FieldError(f"{prefix}.{lost[0]}", lost[1], "not_storable")]
+            return self.adapter.dump_python(value, mode="json", by_alias=True), []
+        except (ValueError, TypeError, RecursionError) as error:
+            # Pydantic's errors of writing are ValueErrors.
+            return {}, [FieldError(prefix, f"cannot be written as JSON ({error})"[:500], "not_storable")]
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "null"} if self.type is None else self.adapter.json_schema()

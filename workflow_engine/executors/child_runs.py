@@ -10,7 +10,15 @@ from typing import Any
 
 from workflow_engine.definitions import Workflow
 from workflow_engine.definitions.results import ChildRequest, StageSuspended, Suspension
-from workflow_engine.errors import ChildFailed, ChildTooDeep, FieldError, InvalidDefinition, InvalidInput, RunNotFound
+from workflow_engine.errors import (
+    ChildFailed,
+    ChildTooDeep,
+    FieldError,
+    InvalidDefinition,
+    InvalidInput,
+    RunNotFound,
+    shown,
+)
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel.idempotency import hash_of
 from workflow_engine.kernel.limiting import limit_key_of
@@ -86,7 +94,7 @@ class ChildRuns:
 
     def _definition(self, workflow: Any) -> Workflow[Any, Any]:
         if not isinstance(workflow, str | Workflow):
-            problem = FieldError("workflow", f"must be a workflow or its id, got {workflow!r}"[:200])
+            problem = FieldError("workflow", f"must be a workflow or its id, got {shown(workflow)}"[:200])
             raise InvalidInput(f"ctx.run_child() in stage {self._held.stage.stage_id!r}", [problem])
         # By id: whoever runs it knows it by that.
         return self._ports.registry.get_workflow(workflow if isinstance(workflow, str) else workflow.id)

@@ -20,7 +20,7 @@ from workflow_engine.definitions.results import AnnotationNote, ArtifactRef, Not
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.definitions.types import DataType
 from workflow_engine.definitions.waits import Wait
-from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, MissingStageOutput
+from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, MissingStageOutput, as_text, shown
 from workflow_engine.kernel import points
 from workflow_engine.kernel.commands.annotate import check_annotation
 from workflow_engine.kernel.payloads import scrub
@@ -118,10 +118,10 @@ class Desk:
     def progress(self, percent: float, message: str, details: Mapping[str, Any]) -> None:
         self._held.check()
         points.hit(points.EXEC_MID)
-        number = float(percent)
+        number = _number(percent)
         value = {
             "percent": min(100.0, max(0.0, number)) if math.isfinite(number) else 0.0,
-            "message": scrub(str(message))[:500],
+            "message": scrub(as_text(message))[:500],
         }
         if details:
             value["details"] = redact(scrub(dict(details)))
@@ -130,7 +130,10 @@ class Desk:
     def metric(self, name: str, value: float) -> None:
         self._held.check()
         if not _is_finite(value) or not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-            problem = FieldError(str(name)[:MAX_NAME], f"a metric is a name and a finite number, got {value!r}"[:300])
+            problem = FieldError(
+                name[:MAX_NAME] if isinstance(name, str) else shown(name),
+                f"a metric is a name and a finite number, got {shown(value)}",
+            )
             raise InvalidInput("a metric", [problem])
         with self._lock:
             self._metrics[scrub(name)] = value
@@ -147,6 +150,8 @@ class Desk:
         self._held.check()
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or scrub(name) != name:
             raise InvalidInput("an artifact", [FieldError("name", f"must be text of 1 to {MAX_NAME} characters")])
+        if content_type is not None and not isinstance(content_type, str):
+            raise InvalidInput("an artifact", [FieldError("content_type", f"must be text, got {shown(content_type)}")])
         content = _content(data)
         digest = hashlib.sha256(content).hexdigest()
         key = self._ports.blobs.put(f"{attempt_root(self._held.stage)}artifact-{digest}", content)
@@ -281,6 +286,14 @@ def check_effect(where: str, function: Any) -> None:
         raise InvalidDefinition(f"{where}: on_complete takes a plain function without arguments, got {function!r}.")
 
 
+def _number(percent: Any) -> float:
+    try:
+        return float(percent)
+    except (TypeError, ValueError, OverflowError):
+        problem = FieldError("percent", f"must be a number from 0 to 100, got {shown(percent)}")
+        raise InvalidInput("progress", [problem]) from None
+
+
 def _is_finite(value: Any) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
@@ -292,7 +305,11 @@ def _is_finite(value: Any) -> bool:
 
 def _content(data: Any) -> bytes:
     if isinstance(data, str):
-        return data.encode()
+        try:
+            return data.encode()
+        except UnicodeEncodeError:
+            problem = FieldError("data", "text with half of a surrogate pair, which is not valid Unicode")
+            raise InvalidInput("an artifact", [problem]) from None
     if isinstance(data, bytes | bytearray | memoryview):
         return bytes(data)
     if hasattr(data, "read"):

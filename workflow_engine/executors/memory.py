@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connections
 
 from workflow_engine.definitions.types import DataType
-from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, InvalidPayload, StaleLease
+from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, InvalidPayload, StaleLease, shown
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands.remember import Remember
 from workflow_engine.kernel.payloads import ValueMismatch, pack, scrub, write
@@ -96,7 +96,7 @@ def check_step(name: Any) -> None:
 def check_name(name: Any, subject: str) -> None:
     """Raises ``InvalidInput`` for what cannot be the name of a sleep or a sub-step."""
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or scrub(name) != name:
-        problem = FieldError("name", f"must be text of 1 to {MAX_NAME} characters, got {name!r}"[:200])
+        problem = FieldError("name", f"must be text of 1 to {MAX_NAME} characters, got {shown(name)}"[:200])
         raise InvalidInput(subject, [problem])
 
 

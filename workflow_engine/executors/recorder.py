@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import Error, connections
 
+from workflow_engine.errors import as_text
 from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.models import StageRun, WorkflowLog
@@ -44,7 +45,7 @@ class Recorder:
             stage=stage.stage_id,
             attempt=stage.attempt,
             level=level,
-            message=scrub(str(message))[:MAX_MESSAGE],
+            message=scrub(as_text(message))[:MAX_MESSAGE],
             fields=redact(scrub(dict(fields))),
             # When it was said; the rows' ids give the order.
             created_at=self._ports.clock.now(),

@@ -9,8 +9,8 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from workflow_engine.definitions.desk import Keys
-from workflow_engine.errors import BlobNotFound, InvalidPayload
-from workflow_engine.kernel.payloads import check_json
+from workflow_engine.errors import BlobNotFound, InvalidPayload, shown
+from workflow_engine.kernel.payloads import check_json, scrub
 from workflow_engine.kernel.ports import BlobStore
 from workflow_engine.kernel.started import StartedStage
 
@@ -99,8 +99,8 @@ class ScopedStorage:
     def _path(self, key: str) -> str:
         parts = key.split("/") if isinstance(key, str) else []
         bad = not parts or any(part in ("", ".", "..") or "\x00" in part or "\\" in part for part in parts)
-        if bad or len(key) > MAX_KEY:
-            raise InvalidPayload("storage key", f"{key!r} must be a path such as 'pages/1', without '..' or '\\'")
+        if bad or len(key) > MAX_KEY or scrub(key) != key:
+            raise InvalidPayload("storage key", f"{shown(key)} must be a path such as 'pages/1', without '..' or '\\'")
         return self._root + key
 
 

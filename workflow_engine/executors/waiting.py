@@ -12,7 +12,7 @@ from workflow_engine.definitions.results import StageSuspended, Suspension
 from workflow_engine.definitions.stages import Stage
 from workflow_engine.definitions.types import DataType
 from workflow_engine.definitions.waits import Wait
-from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, InvalidPayload
+from workflow_engine.errors import FieldError, InvalidDefinition, InvalidInput, InvalidPayload, shown
 from workflow_engine.kernel.payloads import pack
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import StartedStage
@@ -66,16 +66,18 @@ class Waiting:
         problems = []
         if not _is_span(poll_every) or poll_every <= timedelta(0):
             problems.append(
-                FieldError("poll_every", f"must be a timedelta above 0 (at most 100 years), got {poll_every!r}"[:200])
+                FieldError(
+                    "poll_every", f"must be a timedelta above 0 (at most 100 years), got {shown(poll_every)}"[:200]
+                )
             )
         if max_wait is not None and (not _is_span(max_wait) or max_wait <= timedelta(0)):
             problems.append(
                 FieldError(
-                    "max_wait", f"must be a timedelta above 0 (at most 100 years), or None, got {max_wait!r}"[:200]
+                    "max_wait", f"must be a timedelta above 0 (at most 100 years), or None, got {shown(max_wait)}"[:200]
                 )
             )
         if first_poll_at is not None and not _is_aware(first_poll_at):
-            text = f"must be a time with a time zone, got {first_poll_at!r}"[:200]
+            text = f"must be a time with a time zone, got {shown(first_poll_at)}"[:200]
             problems.append(FieldError("first_poll_at", text))
         if problems:
             raise InvalidInput(f"ctx.suspend() in stage {self._stage.stage_id!r}", problems)
@@ -97,7 +99,7 @@ class Waiting:
         check_name(name, f"a sleep in stage {self._stage.stage_id!r}")
         if not (_is_span(until) or _is_aware(until)):
             problem = FieldError(
-                "until", f"must be a timedelta (at most 100 years) or a time with a time zone, got {until!r}"[:200]
+                "until", f"must be a timedelta (at most 100 years) or a time with a time zone, got {shown(until)}"[:200]
             )
             raise InvalidInput(f"the sleep {name!r} in stage {self._stage.stage_id!r}", [problem])
         if self._memory.get(MemoKind.TIMER, name) is not None:

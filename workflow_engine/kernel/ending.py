@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import F
 
+from workflow_engine.errors import as_text
 from workflow_engine.models import NOT_AN_ITEM, RunData, StageMap, StageRun, WorkflowRun
 from workflow_engine.models.maps import is_mapped
 from workflow_engine.models.stage_runs import StageRunQuerySet
@@ -59,7 +60,7 @@ def _tell(work: UnitOfWork, run: WorkflowRun, rows: StageRunQuerySet) -> None:
 def cancel_run(work: UnitOfWork, run: WorkflowRun, *, reason: str = "", actor: str = "") -> None:
     """End a locked run that is open as CANCELLED, with every open stage of it."""
     cancel_open_stages(work, run)
-    reason, actor = scrub(reason)[:2000], scrub(actor)[:150]
+    reason, actor = scrub(as_text(reason))[:2000], scrub(actor)[:150]
     if reason:
         RunData.objects.using(work.ports.using).filter(pk=run.pk).update(cancel_reason=reason)
     work.change_run(run, RunStatus.CANCELLED, leaving=OPEN_RUN, finished_at=work.now)

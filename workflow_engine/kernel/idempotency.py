@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import Error, IntegrityError, connections, transaction
+from pydantic_core import to_jsonable_python
 
 from workflow_engine.errors import (
     DatabaseConflict,
@@ -18,6 +19,7 @@ from workflow_engine.errors import (
     IdempotencyConflict,
     IdempotencyInProgress,
     InvalidInput,
+    InvalidPayload,
 )
 from workflow_engine.models import IdempotencyKey
 
@@ -31,9 +33,20 @@ def digest_of(scope: str, command_type: str, key: str) -> str:
 
 
 def hash_of(content: dict[str, Any]) -> str:
-    """Return SHA-256 over the command's content as it was received."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    """Return SHA-256 over the command's content as it was received. Raises ``InvalidPayload`` if that is no JSON."""
+    try:
+        text = _text_of(content)
+    except (TypeError, ValueError, RecursionError):
+        # Keys of several kinds, say, which Python's own JSON does not sort.
+        try:
+            text = _text_of(to_jsonable_python(content, fallback=repr))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidPayload("", f"cannot be written as JSON ({error})"[:500]) from error
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _text_of(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
 
 
 MAX_KEY_LENGTH = 255

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from workflow_engine.definitions.types import DataType
-from workflow_engine.errors import FieldError, InvalidPayload, PayloadTooLarge, field_errors
+from workflow_engine.errors import FieldError, InvalidPayload, PayloadTooLarge, as_text, field_errors, shown
 
 from . import points
 from .ports import BlobStore, Limits
@@ -58,12 +58,12 @@ class _Key:
 
 
 def _shown(key: Any) -> str:
-    return ascii(key)[:60].strip("'")
+    return ascii(key if isinstance(key, str) else shown(key))[:60].strip("'")
 
 
 def _problem(item: Any, depth: int, max_depth: int = MAX_DEPTH) -> str | None:
     if isinstance(item, _Key):
-        return _text_problem(item.key) if isinstance(item.key, str) else f"a key must be text, got {item.key!r}"
+        return _text_problem(item.key) if isinstance(item.key, str) else f"a key must be text, got {shown(item.key)}"
     if isinstance(item, str):
         return _text_problem(item)
     if item is None or isinstance(item, bool):
@@ -144,11 +144,11 @@ def scrub(value: Any, depth: int = 1) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float):
-        return value if _problem(value, depth) is None else repr(value)[:100]
+        return value if _problem(value, depth) is None else shown(value, 100)
     if depth >= MAX_COLUMN_DEPTH:
         return "…"
     if isinstance(value, dict):
-        return {scrub(str(key), depth): scrub(inner, depth + 1) for key, inner in value.items()}
+        return {scrub(as_text(key), depth): scrub(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [scrub(inner, depth + 1) for inner in value]
-    return scrub(str(value), depth)
+    return scrub(as_text(value), depth)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow_engine.definitions.annotations import Annotations, read_annotations
-from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload, RunNotFound
+from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload, RunNotFound, shown
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel.events import AnnotationCreated
 from workflow_engine.kernel.payloads import check_column
@@ -50,6 +50,9 @@ class Annotate(Command[AnnotateResult]):
 
 @handles(Annotate)
 def annotate(command: Annotate, ports: Ports, causation_id: uuid.UUID) -> AnnotateResult:
+    if not isinstance(command.values, Mapping):
+        problem = FieldError("values", f"must map keys to values, got {type(command.values).__name__}")
+        raise InvalidInput("an annotation", [problem])
     values, problems = read_annotations(command.values)
     if problems:
         raise InvalidInput("an annotation", problems)
@@ -67,8 +70,10 @@ def check_annotation(key: Any, value: Any, actor: str = "", idempotency_key: str
     """Raises ``InvalidInput`` for a fact that cannot be stored."""
     for name, text in (("key", key), ("idempotency_key", "-" if idempotency_key is None else idempotency_key)):
         if not isinstance(text, str) or not 0 < len(text) <= MAX_KEY_LENGTH:
-            problem = FieldError(name, f"must be text of 1 to {MAX_KEY_LENGTH} characters, got {text!r}"[:300])
+            problem = FieldError(name, f"must be text of 1 to {MAX_KEY_LENGTH} characters, got {shown(text)}"[:300])
             raise InvalidInput("an annotation", [problem])
+    if not isinstance(actor, str):
+        raise InvalidInput("an annotation", [FieldError("actor", f"must be text, got {shown(actor)}")])
     try:
         check_column({key: value, "actor": actor, "idempotency_key": idempotency_key})
     except InvalidPayload as error:

@@ -16,6 +16,7 @@ from workflow_engine.errors import (
     RunNotFound,
     StageNotFound,
     WorkflowNotFound,
+    shown,
 )
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import stage_event
@@ -126,7 +127,7 @@ def _declared(ports: Ports, run: WorkflowRun, stage_id: str, name: str) -> Wait[
 def _check_item(command: AnswerStage) -> None:
     item = command.item
     if item is not None and (isinstance(item, bool) or not isinstance(item, int) or not 0 <= item <= MOST_ITEMS):
-        problem = FieldError("item", f"must be the index of an item, from 0, got {item!r}"[:200])
+        problem = FieldError("item", f"must be the index of an item, from 0, got {shown(item)}"[:200])
         raise InvalidInput("an answer", [problem])
 
 
@@ -156,7 +157,7 @@ def _asked(run: WorkflowRun, row: StageRun, command: AnswerStage, answered: list
         what = f"the run is {run.status}" if run.status in FINISHED_RUN else f"it is {row.status}"
         raise NotWaiting(command.stage_id, what)
     if command.wait not in (None, row.wait_name):
-        raise NotWaiting(command.stage_id, f"it waits for {row.wait_name!r}, not for {command.wait!r}")
+        raise NotWaiting(command.stage_id, f"it waits for {row.wait_name!r}, not for {shown(command.wait)}")
     return row.wait_name
 
 

@@ -15,7 +15,7 @@ from pydantic_core import to_jsonable_python
 from workflow_engine.definitions import Workflow
 from workflow_engine.definitions.annotations import Annotations, read_annotations
 from workflow_engine.definitions.types import ANYTHING
-from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload
+from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload, shown
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel import points
 from workflow_engine.kernel.events import RunCreated
@@ -190,7 +190,7 @@ def check(command: CreateRun, registry: Registry) -> Checked:
 def problem_with_time(at: Any) -> str | None:
     """Return what is wrong with a time to come; None if nothing is."""
     if not isinstance(at, datetime):
-        return f"must be a datetime, got {at!r}"
+        return f"must be a datetime, got {shown(at)}"
     if at.utcoffset() is None:
         return "must have a time zone (use timezone.now() and timedeltas)"
     # Later ones cannot be told from what is held back, and all databases have these.
@@ -200,7 +200,7 @@ def problem_with_time(at: Any) -> str | None:
 def _check_arguments(command: CreateRun, found: list[FieldError]) -> None:
     problems = list(found)
     if not isinstance(command.priority, int) or isinstance(command.priority, bool) or not 0 <= command.priority <= 10:
-        problems.append(FieldError("priority", f"must be a whole number from 0 to 10, got {command.priority!r}"))
+        problems.append(FieldError("priority", f"must be a whole number from 0 to 10, got {shown(command.priority)}"))
     if command.run_at is not None and (problem := problem_with_time(command.run_at)):
         problems.append(FieldError("run_at", problem))
     for name, mapping in (("metadata", command.metadata), ("annotations", command.annotations)):

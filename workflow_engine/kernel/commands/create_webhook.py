@@ -51,6 +51,7 @@ class CreateWebhook(Command[CreateWebhookResult]):
 def create_webhook(command: CreateWebhook, ports: Ports, causation_id: uuid.UUID) -> CreateWebhookResult:
     check_fields(
         ports.limits.webhook_targets,
+        new=True,
         url=command.url,
         description=command.description,
         events=command.events,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from workflow_engine.errors import WebhookNotFound
+from workflow_engine.errors import WebhookNotFound, as_text
 from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
@@ -37,7 +37,7 @@ class DisableWebhook(Command[DisableWebhookResult]):
 def disable_webhook(command: DisableWebhook, ports: Ports, causation_id: uuid.UUID) -> DisableWebhookResult:
     def step(work: UnitOfWork) -> bool:
         rows = WebhookEndpoint.objects.using(ports.using).filter(pk=command.endpoint_id)
-        changed = rows.disable(ports.clock.db_now(), scrub(command.reason))
+        changed = rows.disable(ports.clock.db_now(), scrub(as_text(command.reason)))
         if not changed and not rows.exists():
             raise WebhookNotFound(command.endpoint_id)
         forget_after_commit(ports, causation_id)

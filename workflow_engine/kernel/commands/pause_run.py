@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 
-from workflow_engine.errors import RunNotFound
+from workflow_engine.errors import RunNotFound, as_text
 from workflow_engine.kernel import points
 from workflow_engine.kernel.events import RunPaused
 from workflow_engine.kernel.payloads import scrub
@@ -51,7 +51,7 @@ def pause_in(work: UnitOfWork, command: PauseRun) -> PauseRunResult | None:
         # After a COMMIT whose answer was lost, the pause that stands may be this very one.
         mine = work.repeated and run.events.using(using).filter(causation_id=work.causation_id).exists()
         return PauseRunResult(changed=mine, status=run.status)
-    reason, actor = scrub(command.reason)[:2000], scrub(command.actor)[:150]
+    reason, actor = scrub(as_text(command.reason))[:2000], scrub(command.actor)[:150]
     work.emit(run, RunPaused(workflow_id=run.workflow, reason=reason or None, actor=actor or None))
     points.hit(points.PAUSE_IN_TX)
     return PauseRunResult(changed=True, status=run.status)

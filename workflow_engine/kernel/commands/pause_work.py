@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.db import IntegrityError, transaction
 
-from workflow_engine.errors import FieldError, InvalidInput, WorkflowNotFound
+from workflow_engine.errors import FieldError, InvalidInput, WorkflowNotFound, as_text, shown
 from workflow_engine.kernel import points
 from workflow_engine.kernel.payloads import scrub
 from workflow_engine.kernel.ports import Ports
@@ -58,10 +58,10 @@ def pause_work(command: PauseWork, ports: Ports, causation_id: uuid.UUID) -> Pau
 def check_target(scope: str, name: str) -> None:
     """Raises ``InvalidInput`` for what can be no workflow and no queue."""
     if scope not in PauseScope.values:
-        problem = FieldError("scope", f"must be 'workflow' or 'queue', got {scope!r}"[:300])
+        problem = FieldError("scope", f"must be 'workflow' or 'queue', got {shown(scope)}"[:300])
         raise InvalidInput("a pause", [problem])
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or scrub(name) != name:
-        problem = FieldError("name", f"must be text of 1 to {MAX_NAME} characters, got {name!r}"[:300])
+        problem = FieldError("name", f"must be text of 1 to {MAX_NAME} characters, got {shown(name)}"[:300])
         raise InvalidInput("a pause", [problem])
 
 
@@ -77,7 +77,7 @@ def pause_work_in(work: UnitOfWork, command: PauseWork) -> bool:
             pauses.create(
                 scope=command.scope,
                 name=command.name,
-                reason=scrub(command.reason)[:2000],
+                reason=scrub(as_text(command.reason))[:2000],
                 actor=scrub(command.actor)[:150],
                 paused_at=read_clock(using) if hasattr(now, "resolve_expression") else now,
             )

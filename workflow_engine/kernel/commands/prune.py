@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 
-from workflow_engine.errors import FieldError, InvalidInput
+from workflow_engine.errors import FieldError, InvalidInput, shown
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.pruning import PRUNERS, Place, Pruning
 from workflow_engine.kernel.stray_blobs import YOUNGEST
@@ -58,7 +58,7 @@ class Prune(Command[PruneResult]):
 def prune(command: Prune, ports: Ports, causation_id: uuid.UUID) -> PruneResult:
     problems = []
     if command.what not in PRUNERS:
-        problems.append(FieldError("what", f"must be one of {', '.join(PRUNERS)}, got {command.what!r}"))
+        problems.append(FieldError("what", f"must be one of {', '.join(PRUNERS)}, got {shown(command.what)}"))
     if command.older_than < timedelta(0):
         problems.append(FieldError("older_than", f"must be 0 or more, got {command.older_than}"))
     if command.what == "blobs" and timedelta(0) <= command.older_than < YOUNGEST:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workflow_engine.errors import RunNotFound
+from workflow_engine.errors import RunNotFound, as_text
 from workflow_engine.kernel import points
 from workflow_engine.kernel.events import RunResumed
 from workflow_engine.kernel.payloads import scrub
@@ -54,7 +54,7 @@ def resume_in(work: UnitOfWork, command: ResumeRun) -> ResumeRunResult | None:
         # After a COMMIT whose answer was lost, it may be this very command that has resumed it.
         mine = work.repeated and run.events.using(using).filter(causation_id=work.causation_id).exists()
         return ResumeRunResult(changed=mine, status=run.status)
-    reason, actor = scrub(command.reason)[:2000], scrub(command.actor)[:150]
+    reason, actor = scrub(as_text(command.reason))[:2000], scrub(command.actor)[:150]
     work.emit(run, RunResumed(workflow_id=run.workflow, reason=reason or None, actor=actor or None))
     if work.ports.is_limited(run.workflow):
         # While it was paused it got no place.

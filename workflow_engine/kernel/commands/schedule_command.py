@@ -12,7 +12,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from workflow_engine.definitions.stages import DEFAULT_QUEUE
-from workflow_engine.errors import AlreadyScheduled, DatabaseConflict, FieldError, InvalidInput, InvalidPayload
+from workflow_engine.errors import AlreadyScheduled, DatabaseConflict, FieldError, InvalidInput, InvalidPayload, shown
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel.payloads import check_column, scrub
 from workflow_engine.kernel.ports import Ports
@@ -84,7 +84,7 @@ def _check(command: ScheduleCommand, ports: Ports) -> None:
         isinstance(correlation, str) and 0 < len(correlation) <= MAX_CORRELATION_ID and correlation.isprintable()
     ):
         right = f"must be printable text of 1 to {MAX_CORRELATION_ID} characters"
-        problems.append(FieldError("correlation_id", f"{right}, got {correlation!r:.100}"))
+        problems.append(FieldError("correlation_id", f"{right}, got {shown(correlation)}"))
     if not isinstance(command.payload, Mapping):
         problems.append(FieldError("payload", f"must be a mapping, got {type(command.payload).__name__}"))
     if problems:

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from workflow_engine.definitions.stages import DEFAULT_QUEUE, MAX_ID_LENGTH
-from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload
+from workflow_engine.errors import FieldError, InvalidInput, InvalidPayload, as_text, shown
 from workflow_engine.ids import uuid7
 from workflow_engine.kernel import points
 from workflow_engine.kernel.idempotency import check_key, claim_key, hash_of
@@ -131,15 +131,15 @@ def _chunks(runs: QuerySet[Any] | list[uuid.UUID]) -> Iterator[list[uuid.UUID]]:
 
 def _read_arguments(command: StartBulk) -> tuple[BulkKind, dict[str, Any]]:
     if command.kind not in BulkKind.values:
-        raise _refusal("kind", f"must be one of {', '.join(BulkKind.values)}, got {command.kind!r}")
+        raise _refusal("kind", f"must be one of {', '.join(BulkKind.values)}, got {shown(command.kind)}")
     kind = BulkKind(command.kind)
     if kind != BulkKind.RERUN:
         if not isinstance(command.reason, str):
-            raise _refusal("reason", f"must be text, got {command.reason!r}")
-        return kind, {"reason": scrub(command.reason)[:LONGEST_REASON]}
+            raise _refusal("reason", f"must be text, got {shown(command.reason)}")
+        return kind, {"reason": scrub(as_text(command.reason))[:LONGEST_REASON]}
     stage_id, config = command.stage_id, command.config
     if not isinstance(stage_id, str) or not 0 < len(stage_id) <= MAX_ID_LENGTH:
-        raise _refusal("stage", f"must be a stage or its id, got {stage_id!r}")
+        raise _refusal("stage", f"must be a stage or its id, got {shown(stage_id)}")
     if config is not None and not isinstance(config, Mapping):
         raise _refusal("config", f"must map stage ids to config, got {type(config).__name__}")
     try:
@@ -171,7 +171,7 @@ def _id_of(run: Any, place: int) -> uuid.UUID:
     try:
         return run if isinstance(run, uuid.UUID) else uuid.UUID(run)
     except (ValueError, AttributeError, TypeError):
-        raise _refusal(f"runs.{place}", f"must be a run or its id, got {run!r}") from None
+        raise _refusal(f"runs.{place}", f"must be a run or its id, got {shown(run)}") from None
 
 
 def _refusal(path: str, message: str) -> InvalidInput:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError
 
 from workflow_engine.definitions.identifiers import check_id
-from workflow_engine.definitions.types import ANYTHING
+from workflow_engine.definitions.types import ANYTHING, lost_in_json
 from workflow_engine.errors import (
     FieldError,
     InvalidConfig,
@@ -17,6 +17,7 @@ from workflow_engine.errors import (
     InvalidInput,
     InvalidPayload,
     WorkflowNotFound,
+    shown,
 )
 from workflow_engine.kernel.commands.create_run import CreateRun, check
 from workflow_engine.kernel.payloads import check_column
@@ -43,23 +44,26 @@ def check_fields(
         changed: those that are new; what stands for a workflow that this code lacks by now may stay.
         most_bytes: of the input as JSON.
     """
-    subject = f"schedule {values['name']!r:.120}"
+    subject = f"schedule {shown(values['name'], 120)}"
     found, problems = dict(values), []
     try:
         check_id("Schedule", values["name"])
     except InvalidDefinition:
         problems.append(
             FieldError(
-                "name", f"must be lower-case words of letters and digits joined by '-', got {values['name']!r:.120}"
+                "name",
+                f"must be lower-case words of letters and digits joined by '-', got {shown(values['name'], 120)}",
             )
         )
     if changed & {"cron", "timezone"}:
         problems += _of_times(values["cron"], values["timezone"])
     for name, choices in (("overlap", Overlap), ("catch_up", CatchUp)):
         if values[name] not in choices.values:
-            problems.append(FieldError(name, f"must be one of {', '.join(choices.values)}, got {values[name]!r:.100}"))
+            problems.append(
+                FieldError(name, f"must be one of {', '.join(choices.values)}, got {shown(values[name], 100)}")
+            )
     problems += [
-        FieldError(name, f"must be true or false, got {values[name]!r:.100}")
+        FieldError(name, f"must be true or false, got {shown(values[name], 100)}")
         for name in ("enabled", "declared")
         if not isinstance(values[name], bool)
     ]
@@ -84,13 +88,15 @@ def _of_times(cron: Any, timezone: Any) -> list[FieldError]:
     except InvalidInput as error:
         return list(error.errors)
     except TypeError:
-        return [FieldError("cron", f"cron and timezone must be text, got {cron!r:.100} and {timezone!r:.100}")]
+        return [FieldError("cron", f"cron and timezone must be text, got {shown(cron)} and {shown(timezone)}")]
     return []
 
 
 def _read_input(value: Any, most: int) -> Any:
     """Return the input as JSON, as it was given: defaults are filled in when a run is made. Raises ``InvalidInput``."""
     try:
+        if (lost := lost_in_json(ANYTHING.dump_python(value))) is not None:
+            raise InvalidPayload(*lost)
         data = ANYTHING.dump_python(value, mode="json")
         check_column(data)
     except InvalidPayload as error:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from workflow_engine.errors import ExtraMissing, FieldError, InvalidInput
+from workflow_engine.errors import ExtraMissing, FieldError, InvalidInput, shown
 
 if TYPE_CHECKING:
     from cronsim import CronSim
@@ -123,7 +123,7 @@ def calendar_of(cron: str, timezone: str) -> Calendar:
     zone = _zone(timezone)
     if zone is None:
         right = "a name of the IANA database is right, such as 'Europe/Berlin' or 'UTC'"
-        problems.append(FieldError("timezone", f"{timezone!r:.80} is no time zone; {right}"))
+        problems.append(FieldError("timezone", f"{shown(timezone, 80)} is no time zone; {right}"))
     if problem := _problem_with(cron):
         problems.append(FieldError("cron", problem))
     if zone is None or problems:
@@ -150,14 +150,14 @@ def _problem_with(cron: str) -> str | None:
         return f"must have at most {LONGEST} characters, got {len(cron):,}"
     parts = cron.split() if isinstance(cron, str) else []
     if len(parts) != len(FIELDS):
-        return f"{cron!r:.200} has {len(parts)} fields; {HOW}"
+        return f"{shown(cron)} has {len(parts)} fields; {HOW}"
     for place, (part, (name, right)) in enumerate(zip(parts, FIELDS, strict=True)):
         alone = ["*"] * len(FIELDS)
         alone[place] = part
         if not _can_be(" ".join(alone), from_here):
-            return f"the {name} {part!r:.80} is not one; {right} is right, with '*', ',', '-' and '/'"
+            return f"the {name} {shown(part, 80)} is not one; {right} is right, with '*', ',', '-' and '/'"
     if not _can_be(cron, from_here):
-        return f"{cron!r:.200} never comes: there is no such day in these months"
+        return f"{shown(cron)} never comes: there is no such day in these months"
     return None
 
 

@@ -12,7 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from workflow_engine.definitions.types import ANYTHING
-from workflow_engine.errors import FieldError, InvalidInput, RunNotFound, StageNotFound, WorkflowNotFound, field_errors
+from workflow_engine.errors import (
+    FieldError,
+    InvalidInput,
+    RunNotFound,
+    StageNotFound,
+    WorkflowNotFound,
+    field_errors,
+    shown,
+)
 from workflow_engine.kernel.commands.base import Command
 from workflow_engine.kernel.commands.cancel_run import CancelRun, cancel_in
 from workflow_engine.kernel.commands.create_run import CreateRun, check, insert, prepare
@@ -63,7 +71,7 @@ def deferrable(name: str) -> Deferrable:
     try:
         return DEFERRABLE[name]
     except (KeyError, TypeError):
-        problem = FieldError("command", f"must be one of {', '.join(DEFERRABLE)}, got {name!r:.100}")
+        problem = FieldError("command", f"must be one of {', '.join(DEFERRABLE)}, got {shown(name)}")
         raise InvalidInput("a scheduled command", [problem]) from None
 
 

@@ -15,16 +15,16 @@ from .targets import BadTarget, TargetRules, target_of
 MOST_FILTERS = 100
 
 
-def check_fields(rules: TargetRules, **fields: Any) -> None:
+def check_fields(rules: TargetRules, *, new: bool = False, **fields: Any) -> None:
     """Raise ``InvalidInput`` listing what is wrong with ``url``, ``description``, ``events``, ``workflows``.
 
-    A field that is None is not looked at.
+    A field that is None is not looked at, unless the webhook is new.
     """
     checks = {"url": _url, "description": _description, "events": _events, "workflows": _workflows}
     problems = [
         FieldError(name, problem)
         for name, value in fields.items()
-        if value is not None and (problem := checks[name](value, rules))
+        if (new or value is not None) and (problem := checks[name](value, rules))
     ]
     if problems:
         raise InvalidInput("a webhook", problems)
