@@ -53,6 +53,7 @@ CONTENTS = {
         "explanation/comparison",
         "explanation/crash-points",
         "explanation/simulation",
+        "explanation/chaos",
         "explanation/fuzzing",
         "explanation/hot-queries",
         "explanation/performance",

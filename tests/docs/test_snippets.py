@@ -41,6 +41,7 @@ PUBLIC = {
     "workflow_engine.models",
     "workflow_engine.statuses",
     "workflow_engine.testing",
+    "workflow_engine.testing.invariants",
     "workflow_engine.testing.simulation",
 }
 

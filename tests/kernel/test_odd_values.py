@@ -179,6 +179,6 @@ def test_a_new_webhook_has_all_its_fields(field: str, kernel: Any) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), {"deep": [1, float("inf")]}, {1: "a", "1": "b"}], ids=repr)
 def test_an_input_of_a_schedule_that_json_would_change_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidInput, match="NaN|same|one key|JSON"):
+    with pytest.raises(InvalidInput, match=r"NaN|same|one key|JSON"):
         create_schedule("s", ANY, "0 0 * * *", input=value)
     assert not Schedule.objects.exists()
