@@ -48,11 +48,13 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     """Shows rows to users with Django's view permission; nobody adds, changes or deletes.
 
     ``search_fields`` are compared with an id that was typed in, exactly. ``unread`` are large columns that lists leave
-    in the database. ``payload_fields`` are for holders of ``workflow_engine.view_payload`` only.
+    in the database. ``payload_fields`` are for holders of ``workflow_engine.view_payload`` only. ``linked_by`` are fields
+    that are shown, and that an address may filter by although the list has no filter for them.
     """
 
     unread: tuple[str, ...] = ()
     payload_fields: tuple[str, ...] = ()
+    linked_by: tuple[str, ...] = ()
     paginator = CappedPaginator
     change_form_template = "workflow_engine/admin/row.html"
     show_full_result_count = False
@@ -69,6 +71,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         """Allow filters that the lists have: by others one could ask for the contents of columns that are not shown."""
+        if lookup in self.linked_by:
+            return True
         known: set[Any] = {getattr(item, "parameter_name", item) for item in self.list_filter}
         return lookup.partition("__")[0] in known and super().lookup_allowed(lookup, value, request)
 

@@ -59,6 +59,7 @@ class WorkflowRunAdmin(AnsweringAdmin, Pausing, Rerunning, ReadOnlyAdmin):
     list_display = ("short_id", "workflow", "state", "progress", "current_stage", "priority", "age", "duration")
     list_display_links = None
     list_filter = ("status", CreatedFilter, WorkflowFilter, OriginFilter, ParentFilter)
+    linked_by = ("subject_type", "subject_id")
     list_select_related = ("data",)
     search_fields = ("id",)
     search_help_text = gettext_lazy("The exact id of a run")
