@@ -33,7 +33,8 @@ from workflow_engine.statuses import OPEN_BULK, FireState, TargetOutcome
 
 from .findings import Finding, finding
 
-# Whose runs no foreign key of the database keeps; log lines may outlive their run, and go by their age.
+# Whose runs no foreign key of the database keeps. Log lines may outlive their run, and go by their age; and what a run
+# that was deleted was to be told is forgotten when it is due.
 OF_RUNS: tuple[type[Model], ...] = (
     OutboxEvent,
     StageAttempt,
@@ -44,7 +45,6 @@ OF_RUNS: tuple[type[Model], ...] = (
     IdempotencyKey,
     StageMap,
     RunPlace,
-    RunNotice,
     EventCursor,
     ScheduleFire,
 )
