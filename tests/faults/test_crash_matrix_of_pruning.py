@@ -92,6 +92,12 @@ def test_the_files_that_a_process_that_died_has_left_go_as_unreferenced_ones(fam
     assert len(left) == 2
     later = create_test_kernel(clock=FakeClock(read_clock("default") + 2 * day), blobs=blobs)
 
-    assert later.dispatch(Prune(what="blobs", older_than=day)).deleted >= 2
+    # Page by page: other tests have left files too.
+    page = later.dispatch(Prune(what="blobs", older_than=day))
+    deleted = page.deleted
+    while page.place is not None:
+        page = later.dispatch(Prune(what="blobs", older_than=day, after=page.place))
+        deleted += page.deleted
 
+    assert deleted >= 2
     assert not ours & set(blobs.folders("runs"))

@@ -46,7 +46,8 @@ def _check_error(error: WorkflowEngineError, *, is_json: bool) -> None:
 
 def table_of(verdicts: dict[str, str]) -> dict[str, list[str]]:
     """Return the names of what was not kept, by verdict."""
-    return {verdict: [name for name, found in verdicts.items() if found == verdict] for verdict in (CHANGED, REFUSED)}
+    names = sorted(verdicts)
+    return {verdict: [name for name in names if verdicts[name] == verdict] for verdict in (CHANGED, REFUSED)}
 
 
 def check(entry: str, verdicts: dict[str, str]) -> None:

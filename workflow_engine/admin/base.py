@@ -48,8 +48,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):
     """Shows rows to users with Django's view permission; nobody adds, changes or deletes.
 
     ``search_fields`` are compared with an id that was typed in, exactly. ``unread`` are large columns that lists leave
-    in the database. ``payload_fields`` are for holders of ``workflow_engine.view_payload`` only. ``linked_by`` are fields
-    that are shown, and that an address may filter by although the list has no filter for them.
+    in the database. ``payload_fields`` are for holders of ``workflow_engine.view_payload`` only. ``linked_by`` are
+    fields that are shown, and that an address may filter by although the list has no filter for them.
     """
 
     unread: tuple[str, ...] = ()

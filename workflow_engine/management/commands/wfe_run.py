@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.conf import get_setting
@@ -122,6 +122,9 @@ class Command(EngineCommand):
                 code=error.code,
             ) from error
         except KeyboardInterrupt as error:
+            # Raised anywhere, perhaps in the middle of a statement: then its connection is of no use any more.
+            if not (connection := connections[run._state.db or DEFAULT_DB_ALIAS]).in_atomic_block:
+                connection.close()
             signum = error.signum if isinstance(error, Interrupted) else INTERRUPTED - 128
             text = f"Interrupted. {_how_to_go_on(run, host=host)}"
             raise Refusal(text, returncode=128 + signum, code="INTERRUPTED") from error
