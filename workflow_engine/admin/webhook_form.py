@@ -57,7 +57,7 @@ class WebhookForm(forms.ModelForm):
         cleaned: dict[str, Any] = super().clean() or {}
         try:
             # What is missing or not even text is said by the fields themselves.
-            check_fields(get_kernel().ports.limits.webhook_targets, **{name: cleaned.get(name) for name in FIELDS})
+            check_fields(get_kernel().ports.limits.webhook_targets, {name: cleaned.get(name) for name in FIELDS})
         except InvalidInput as error:
             for problem in error.errors:
                 text = problem.message[:1].upper() + problem.message[1:]

@@ -46,7 +46,7 @@ def change_webhook(command: ChangeWebhook, ports: Ports, causation_id: uuid.UUID
         "events": command.events,
         "workflows": command.workflows,
     }
-    check_fields(ports.limits.webhook_targets, **given)
+    check_fields(ports.limits.webhook_targets, given)
     changes = {
         name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value is not None
     }

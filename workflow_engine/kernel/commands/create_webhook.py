@@ -51,11 +51,13 @@ class CreateWebhook(Command[CreateWebhookResult]):
 def create_webhook(command: CreateWebhook, ports: Ports, causation_id: uuid.UUID) -> CreateWebhookResult:
     check_fields(
         ports.limits.webhook_targets,
+        {
+            "url": command.url,
+            "description": command.description,
+            "events": command.events,
+            "workflows": command.workflows,
+        },
         new=True,
-        url=command.url,
-        description=command.description,
-        events=command.events,
-        workflows=command.workflows,
     )
     # Chosen here, so that a second try of the transaction makes no second one.
     endpoint_id, secret = uuid7(), new_secret()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from workflow_engine.definitions.plugins import matching
@@ -15,7 +16,7 @@ from .targets import BadTarget, TargetRules, target_of
 MOST_FILTERS = 100
 
 
-def check_fields(rules: TargetRules, *, new: bool = False, **fields: Any) -> None:
+def check_fields(rules: TargetRules, fields: Mapping[str, Any], *, new: bool = False) -> None:
     """Raise ``InvalidInput`` listing what is wrong with ``url``, ``description``, ``events``, ``workflows``.
 
     A field that is None is not looked at, unless the webhook is new.
