@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib import import_module
 from itertools import islice, pairwise
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 
+from tests.soak import chaos
 from tests.soak.chaos.book import Book
 from tests.soak.chaos.figures import Figures
 from tests.soak.chaos.hearing import compare
@@ -17,6 +20,12 @@ from tests.soak.chaos.plan import MENU, chosen, plan
 from tests.soak.chaos.sampling import Growth
 
 pytestmark = pytest.mark.one_database
+
+
+def test_what_only_the_long_runs_use_can_be_imported() -> None:
+    names = [module.name for module in walk_packages(chaos.__path__, f"{chaos.__name__}.")]
+
+    assert {import_module(name).__name__ for name in names} == set(names)
 
 
 def test_the_same_seed_gives_the_same_plan_and_another_one_another() -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db import connection
 from django.db.models import Count
 
-from tests.invariants import TERMINAL_EVENTS, check_run
+from tests.invariants import check_run
 from tests.soak.chaos.book import Book, Entry
 from tests.soak.chaos.facts import Facts
 from tests.soak.chaos.hearing import compare
@@ -19,6 +19,7 @@ from workflow_engine.bootstrap import get_kernel
 from workflow_engine.conf import get_setting
 from workflow_engine.kernel.doctor import examine
 from workflow_engine.models import DeadLetter, OutboxEvent, StageAttempt, StageRun, WorkflowRun
+from workflow_engine.sinks.signals import RUN_ENDS
 from workflow_engine.statuses import FINISHED_RUN
 
 
@@ -68,7 +69,7 @@ class Checks:
             yield f"{row['run']} {row['stage']} was completed {row['times']} times"
 
     def _ended_twice(self) -> Iterator[str]:
-        ends = OutboxEvent.objects.filter(type__in=TERMINAL_EVENTS, run__created_at__gte=self._since).order_by()
+        ends = OutboxEvent.objects.filter(type__in=tuple(RUN_ENDS), run__created_at__gte=self._since).order_by()
         for row in ends.values("run", "generation").annotate(times=Count("pk")).filter(times__gt=1):
             yield f"{row['run']} ended {row['times']} times in generation {row['generation']}"
 
