@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import DateTimeField, Exists, ExpressionWrapper, Subquery
+from django.db.models import DateTimeField, Exists, ExpressionWrapper, QuerySet, Subquery
 
 from workflow_engine.kernel import Kernel
 from workflow_engine.kernel.commands import DeliverNotices, WakeSuspendedStages
+from workflow_engine.kernel.pausing import Pauses
 from workflow_engine.models import Pause, RunNotice, StageRun, WorkerHeartbeat
+from workflow_engine.models.compiled import THIS_RUN, THIS_WORKER, rows_of
 from workflow_engine.models.runs import family
 from workflow_engine.models.scheduled_commands import first_due
 from workflow_engine.models.suspensions import SuspendedRows
@@ -27,6 +30,16 @@ AGAIN_SECONDS = 1.0
 SOON_SECONDS, LEFT_SECONDS = 0.02, 0.2
 # Waits without an end in sight are looked at this often all the same.
 LONGEST_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The rows that are looked for: what is due, what will be, and what is to be told."""
+
+    due: Any
+    checks: Any
+    coming: Any
+    notices: Any
 
 
 class Sleepers:
@@ -102,47 +115,76 @@ class Sleepers:
         Below 0: it fell due a moment ago.
         """
         ports = self._kernel.ports
-        now, rows = ports.clock.db_now(), self._rows()
-        due = rows.waking(now, ports.known_stages()) | rows.rechecked(now)
-        # Due, or to come: a limit may let a run begin only later.
-        notices = RunNotice.objects.using(ports.using).order_by("due_at", "id")
-        if self._run_id is not None:
-            notices = notices.filter(family("run", self._run_id))
         pauses = ports.glance_at_pauses()
-        checks = rows.checkable(now, self._queues, ports.takable_workflows(pauses), paused=pauses.queues)
-        # A moment back: what fell due since the last look is not to be missed.
-        coming = rows.suspended().filter(wake_at__gt=now - SINCE_LOOK, worker__isnull=True).order_by("wake_at")
         if ports.is_frozen:
-            first = coming.filter(wake_at__gt=now).values_list("wake_at", flat=True).first()
-            told_at = notices.values_list("due_at", flat=True).first()
-            return due.exists(), checks.exists(), *_soonest(first, told_at, now)
-        found = (
-            WorkerHeartbeat.objects.using(ports.using)
-            .filter(pk=self._worker_id)
-            .values_list(
-                Exists(due),
-                Exists(checks),
-                Subquery(coming.values("wake_at")[:1]),
-                ExpressionWrapper(now, DateTimeField()),
-                Exists(Pause.objects.using(ports.using).all()),
-                Subquery(notices.values("due_at")[:1]),
-                *(Subquery(rows) for rows in (first_due(ports.using) if self._sees_scheduled else ())),
-            )
-            .first()
+            return self._look_frozen(pauses)
+        known, takable = ports.known_stages(), tuple(ports.takable_workflows(pauses))
+        found = rows_of(
+            ports.using,
+            # Everything that the statement is made of, but for the ids.
+            (
+                "sleepers",
+                tuple(known.items()),
+                takable,
+                self._queues,
+                pauses.queues,
+                self._run_id is None,
+                self._sees_scheduled is None,
+            ),
+            lambda: self._question(self._asked(pauses)),
+            places={THIS_WORKER: self._worker_id, **({} if self._run_id is None else {THIS_RUN: self._run_id})},
         )
-        if found is None:
+        if not found:
             # Our own row is gone (pruned, or not written yet): the next beat writes it anew.
-            return due.exists(), checks.exists(), AGAIN_SECONDS, notices.due(now).exists()
-        waking, checkable, first, read_at, any_paused, told_at, *scheduled = found
+            asked = self._asked(pauses, self._run_id)
+            due = asked.notices.due(ports.clock.db_now()).exists()
+            return asked.due.exists(), asked.checks.exists(), AGAIN_SECONDS, due
+        waking, checkable, first, read_at, any_paused, told_at, *scheduled = found[0]
         if self._sees_scheduled is not None:
             self._sees_scheduled(first_in(scheduled, read_at))
         if not ports.confirm_pauses(pauses, any_paused):
             return self._look()
         return waking, checkable, *_soonest(first, told_at, read_at)
 
-    def _rows(self) -> Any:
+    def _look_frozen(self, pauses: Pauses) -> tuple[bool, bool, float | None, bool]:
+        """``_look`` by a test's clock, which no statement can read."""
+        asked, now = self._asked(pauses, self._run_id), self._kernel.ports.clock.now()
+        first = asked.coming.filter(wake_at__gt=now).values_list("wake_at", flat=True).first()
+        told_at = asked.notices.values_list("due_at", flat=True).first()
+        return asked.due.exists(), asked.checks.exists(), *_soonest(first, told_at, now)
+
+    def _question(self, asked: _Asked) -> QuerySet[Any]:
+        using, now = self._kernel.ports.using, self._kernel.ports.clock.db_now()
+        return (
+            WorkerHeartbeat.objects.using(using)
+            .filter(pk=THIS_WORKER)
+            .values_list(
+                Exists(asked.due),
+                Exists(asked.checks),
+                Subquery(asked.coming.values("wake_at")[:1]),
+                ExpressionWrapper(now, DateTimeField()),
+                Exists(Pause.objects.using(using).all()),
+                Subquery(asked.notices.values("due_at")[:1]),
+                *(Subquery(rows) for rows in (first_due(using) if self._sees_scheduled else ())),
+            )
+        )
+
+    def _asked(self, pauses: Pauses, run_id: uuid.UUID | None = THIS_RUN) -> _Asked:
+        ports = self._kernel.ports
+        now, rows = ports.clock.db_now(), self._rows(run_id)
+        # Due, or to come: a limit may let a run begin only later.
+        notices = RunNotice.objects.using(ports.using).order_by("due_at", "id")
+        return _Asked(
+            due=rows.waking(now, ports.known_stages()) | rows.rechecked(now),
+            checks=rows.checkable(now, self._queues, ports.takable_workflows(pauses), paused=pauses.queues),
+            # A moment back: what fell due since the last look is not to be missed.
+            coming=rows.suspended().filter(wake_at__gt=now - SINCE_LOOK, worker__isnull=True).order_by("wake_at"),
+            notices=notices if run_id is None or self._run_id is None else notices.filter(family("run", run_id)),
+        )
+
+    def _rows(self, run_id: uuid.UUID | None) -> Any:
         rows: SuspendedRows = StageRun.objects.using(self._kernel.ports.using)
-        return rows if self._run_id is None else rows.filter(family("run", self._run_id))
+        return rows if run_id is None or self._run_id is None else rows.filter(family("run", run_id))
 
 
 def _soonest(wake_at: datetime | None, told_at: datetime | None, now: datetime) -> tuple[float | None, bool]:

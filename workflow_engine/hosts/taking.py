@@ -32,7 +32,7 @@ from workflow_engine.models import (
     WorkflowRun,
 )
 from workflow_engine.models.base import constant
-from workflow_engine.models.compiled import rows_of
+from workflow_engine.models.compiled import THIS_RUN, THIS_WORKER, rows_of
 from workflow_engine.models.runs import WorkflowRunQuerySet, family
 from workflow_engine.models.scheduled_commands import first_due
 from workflow_engine.models.stage_runs import StageRunQuerySet
@@ -49,8 +49,6 @@ MOST_CLAIMED = 100
 Kind = Literal["any", "slot", "loop"]
 # Pending runs; due stages; or of those only items of maps, or only what is none.
 _Step = Literal["runs", "stages", "items", "others"]
-# Stand for the ids in statements that are compiled once for all workers.
-THIS_WORKER, THIS_RUN = uuid.UUID(int=1), uuid.UUID(int=2)
 SINCE_LOOK = timedelta(seconds=1)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import Error, InterfaceError, OperationalError
 from django.db.transaction import TransactionManagementError
 
-from workflow_engine.errors import DatabaseConflict
+from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable
 
 # serialization failure, deadlock, lock not available
 _CONFLICT_STATES = {"40001", "40P01", "55P03"}
@@ -72,3 +72,8 @@ def _identify(error: BaseException) -> tuple[str | None, int | None, str]:
     first = cause.args[0] if cause.args else None
     number = first if isinstance(first, int) else None
     return getattr(cause, "sqlstate", None), number, str(cause).lower()
+
+
+def is_away(error: BaseException) -> bool:
+    """The database cannot be reached: nothing else can be done with it either just now."""
+    return isinstance(error, DatabaseUnavailable) or is_lost(error)

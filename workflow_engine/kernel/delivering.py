@@ -280,7 +280,7 @@ def _replay(ports: Ports, turn: _Round, lease: timedelta) -> None:
     now, using = ports.clock.db_now(), ports.using
     waiting = DeadLetter.objects.using(using)
     # They are seldom, and a claim is a transaction.
-    if not waiting.due(now, turn.subscriber.name).exists():
+    if not waiting.is_any_due(now, turn.subscriber.name):
         return
     letters = waiting.claim(turn.subscriber.name, RUNS, now=now, lease=lease)
     if not letters:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import Any, cast
+
+from django.db.models import QuerySet
 
 from workflow_engine.models import EventCursor, OutboxEvent, WorkflowRun
 from workflow_engine.models.base import lock_rows
+from workflow_engine.models.compiled import rows_of
 from workflow_engine.models.cursors import News
 from workflow_engine.models.deliveries_at_once import Wanted, hand_on_at_once
 
@@ -35,8 +39,12 @@ def _hand_on(work: UnitOfWork, known: Sequence[Subscriber], most: int) -> tuple[
     if goes_at_once(work.ports):
         points.hit(points.HAND_ON_IN_TX)
         return hand_on_at_once(using, [Wanted(one.name, one.types, one.workflows) for one in known], most)
-    rows = lock_rows(OutboxEvent.objects.using(using).to_hand_on())
-    waiting: list[Waiting] = list(rows.values_list("id", "run_id", "sequence", "type")[:most])
+
+    def build() -> QuerySet[Any]:
+        rows = lock_rows(OutboxEvent.objects.using(using).to_hand_on())
+        return rows.values_list("id", "run_id", "sequence", "type")[:most]
+
+    waiting = [cast(Waiting, tuple(row)) for row in rows_of(using, ("to hand on", most), build)]
     if not waiting:
         return 0, frozenset()
     workflows: dict[uuid.UUID, str] = {}

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 from workflow_engine.models import Pause
+from workflow_engine.models.compiled import rows_of
 from workflow_engine.statuses import PauseScope
 
 # A pause is honoured by every process after so long; in the one that made it at once.
@@ -76,7 +77,7 @@ class PauseCache:
 
 
 def _read(using: str) -> Pauses:
-    rows = list(Pause.objects.using(using).values_list("scope", "name"))
+    rows = rows_of(using, "pauses", lambda: Pause.objects.using(using).values_list("scope", "name"))
     return Pauses(
         workflows=frozenset(name for scope, name in rows if scope == PauseScope.WORKFLOW),
         queues=frozenset(name for scope, name in rows if scope == PauseScope.QUEUE),

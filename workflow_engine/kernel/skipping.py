@@ -18,6 +18,7 @@ from workflow_engine.statuses import DONE_STAGE, RunStatus
 
 from . import points
 from .advance import settle, stage_event
+from .conflicts import is_away
 from .events import StageFailed, StageSkipped
 from .ports import Ports
 from .started import group_of
@@ -56,7 +57,9 @@ def decide(ports: Ports, rows: Sequence[StageRun], causation_id: uuid.UUID) -> D
             if found:
                 has_moved = transact(ports, causation_id, lambda work: _skip(work, run_id, mine, found))  # noqa: B023
                 moved |= {run_id} if has_moved else set()
-        except Exception:
+        except Exception as error:
+            if is_away(error):
+                raise
             logger.exception("condition not decided run=%s", run_id)
             found = {row.pk: None for row in mine}
             undecided += mine

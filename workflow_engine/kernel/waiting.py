@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from django.db.models import Exists
+from django.db.models import Exists, QuerySet
 
 from workflow_engine.models import StageRun, WorkerHeartbeat, WorkflowRun
+from workflow_engine.models.compiled import rows_of
 
 from .ports import Ports
 
@@ -47,9 +49,14 @@ def ring_again(ports: Ports) -> list[str]:
 
 def _anything_waits(ports: Ports) -> bool:
     """Whether a stage or run is due, paused or not; one statement, for the many times when there is none."""
-    now, known = ports.clock.db_now(), ports.known_workflows()
-    stages = StageRun.objects.using(ports.using).startable(now, None, known)
-    runs = WorkflowRun.objects.using(ports.using).claimable(now, known)
-    # Any worker's row will do; without one it is not known here who listens.
-    found = list(WorkerHeartbeat.objects.using(ports.using).order_by().values_list(Exists(stages), Exists(runs))[:1])
+    known = ports.known_workflows()
+
+    def build() -> QuerySet[Any]:
+        now = ports.clock.db_now()
+        stages = StageRun.objects.using(ports.using).startable(now, None, known)
+        runs = WorkflowRun.objects.using(ports.using).claimable(now, known)
+        # Any worker's row will do; without one it is not known here who listens.
+        return WorkerHeartbeat.objects.using(ports.using).order_by().values_list(Exists(stages), Exists(runs))[:1]
+
+    found = rows_of(ports.using, ("waits", tuple(known)), build, keep=not ports.is_frozen)
     return not found or any(found[0])

@@ -11,6 +11,9 @@ from django.db import connections, models
 
 T = TypeVar("T")
 MOST_STATEMENTS = 1000
+# Stand for the ids in statements that are compiled once for all workers (see ``places``).
+THIS_WORKER, THIS_RUN = uuid.UUID(int=1), uuid.UUID(int=2)
+THIS_SUBSCRIBER = "\x02this subscriber\x03"
 # What a statement needs of the connection it was compiled for (its vendor's conversions) is alike in all threads.
 _compiled: dict[tuple[str, Hashable], Any] = {}
 
@@ -21,7 +24,7 @@ def rows_of(
     build: Callable[[], models.QuerySet[Any]],
     params: Sequence[Any] | None = None,
     *,
-    places: Mapping[uuid.UUID, uuid.UUID] | None = None,
+    places: Mapping[Any, Any] | None = None,
     keep: bool = True,
 ) -> list[Sequence[Any]]:
     """Return the rows of a ``values_list`` query.
@@ -30,7 +33,7 @@ def rows_of(
         key: stands for everything in the query that is not in ``params``; the same key gives the same statement.
         build: makes the query when the key is new.
         params: the statement's parameters, in their order in its text; None: those it was built with.
-        places: ids that the query was built with -> the ids meant.
+        places: ids, or strings, that the query was built with -> what is meant.
         keep: False: the query holds a time and is good for this once.
     """
     connection = connections[using]
@@ -53,16 +56,16 @@ def rows_of(
             _compiled[using, key] = entry
     sql, built_with, compiler, converters = entry
     if places is not None:
-        uuids = models.UUIDField()
-        meant = {
-            str(uuids.get_db_prep_value(one, connection)): uuids.get_db_prep_value(other, connection)
-            for one, other in places.items()
-        }
+        meant = {str(_stored(one, connection)): _stored(other, connection) for one, other in places.items()}
         built_with = [meant.get(str(param), param) for param in built_with]
     with connection.cursor() as cursor:
         cursor.execute(sql, built_with if params is None else params)
         rows = cursor.fetchall()
     return list(compiler.apply_converters(rows, converters)) if converters else rows
+
+
+def _stored(value: Any, connection: Any) -> Any:
+    return models.UUIDField().get_db_prep_value(value, connection) if isinstance(value, uuid.UUID) else value
 
 
 def padded(ids: Sequence[T]) -> list[T]:

@@ -12,6 +12,7 @@ from django.db.models import F, Value
 from django.utils.translation import gettext_lazy as _
 
 from .base import lock_rows
+from .compiled import THIS_SUBSCRIBER, rows_of
 from .runs import WorkflowRun
 
 
@@ -57,12 +58,23 @@ class EventCursorQuerySet(models.QuerySet["EventCursor"]):
     def claim(self, subscriber: str, most: int, *, now: Any, lease: timedelta) -> list[EventCursor]:
         """Take cursors that are due for as long as ``lease``; nobody else delivers from them meanwhile."""
         with transaction.atomic(using=self.db):
-            rows = list(lock_rows(self.due(now, subscriber), skip_locked=True)[:most])
+            rows = self._lock_due(subscriber, most, now)
             if rows:
                 self.filter(pk__in=[row.pk for row in rows]).update(token=F("token") + 1, due_at=now + lease)
         for row in rows:
             row.token += 1
         return rows
+
+    def _lock_due(self, subscriber: str, most: int, now: Any) -> list[EventCursor]:
+        names = [field.attname for field in EventCursor._meta.concrete_fields]
+
+        def build() -> models.QuerySet[Any]:
+            rows = EventCursor.objects.using(self.db).due(now, THIS_SUBSCRIBER)
+            return lock_rows(rows, skip_locked=True).values_list(*names)[:most]
+
+        keep = hasattr(now, "resolve_expression")
+        found = rows_of(self.db, ("due cursors", most), build, places={THIS_SUBSCRIBER: subscriber}, keep=keep)
+        return [EventCursor.from_db(self.db, names, row) for row in found]
 
     def settle(self, cursors: Sequence[EventCursor], *, now: Any) -> tuple[set[int], bool]:
         """Write down how far deliveries have come; return the ids of those whose claim still counted, and whether

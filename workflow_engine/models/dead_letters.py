@@ -10,6 +10,7 @@ from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
 from .base import lock_rows
+from .compiled import THIS_SUBSCRIBER, rows_of
 from .runs import WorkflowRun
 
 
@@ -18,6 +19,15 @@ class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
         """Letters that somebody wants to have delivered again, in the order of their events."""
         rows = self if subscriber is None else self.filter(subscriber=subscriber)
         return rows.filter(replay_at__lte=now).order_by("replay_at", "run", "sequence")
+
+    def is_any_due(self, now: Any, subscriber: str) -> bool:
+        """Whether ``due`` has any."""
+
+        def build() -> Any:
+            return DeadLetter.objects.using(self.db).due(now, THIS_SUBSCRIBER).order_by().values_list("pk")[:1]
+
+        keep = hasattr(now, "resolve_expression")
+        return bool(rows_of(self.db, "due letters", build, places={THIS_SUBSCRIBER: subscriber}, keep=keep))
 
     def claim(self, subscriber: str, most: int, *, now: Any, lease: timedelta) -> list[DeadLetter]:
         """Take letters that are to be delivered again for as long as ``lease``."""

@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from workflow_engine.kernel.ports import Ports, WorkerFacts
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageRun, WorkerHeartbeat
+from workflow_engine.models.compiled import THIS_WORKER, rows_of
 
 from .base import Command, handles
 
@@ -43,11 +45,16 @@ class Beat(Command[BeatResult]):
 @handles(Beat)
 def beat(command: Beat, ports: Ports, causation_id: uuid.UUID) -> BeatResult:
     transact(ports, causation_id, lambda work: _renew(work, command))
-    held = dict(StageRun.objects.using(ports.using).held().filter(worker=command.worker.id).values_list("pk", "token"))
+    rows: Any = rows_of(ports.using, "held", lambda: _held(ports), places={THIS_WORKER: command.worker.id})
+    held: dict[uuid.UUID, int] = dict(rows)
     return BeatResult(
         lost=frozenset(pk for pk, token in command.running.items() if held.get(pk) != token),
         unknown={pk: token for pk, token in held.items() if command.running.get(pk) != token},
     )
+
+
+def _held(ports: Ports) -> Any:
+    return StageRun.objects.using(ports.using).held().filter(worker=THIS_WORKER).values_list("pk", "token")
 
 
 def _renew(work: UnitOfWork, command: Beat) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from workflow_engine.kernel import points
+from workflow_engine.kernel.conflicts import is_away
 from workflow_engine.kernel.ending import cancel_open_stages, fail_run
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
@@ -47,7 +48,9 @@ def expire_runs(command: ExpireRuns, ports: Ports, causation_id: uuid.UUID) -> E
         try:
             if transact(ports, causation_id, lambda work, pk=run_id: _expire(work, pk)):  # type: ignore[misc]
                 expired.append(run_id)
-        except Exception:  # one bad run must not hide the others
+        except Exception as error:  # one bad run must not hide the others
+            if is_away(error):
+                raise
             logger.exception("run cannot be failed by its timeout run=%s", run_id)
     return ExpireRunsResult(expired=tuple(expired), kept=len(found) - len(expired))
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import stage_ended, stage_event
+from workflow_engine.kernel.conflicts import is_away
 from workflow_engine.kernel.events import StageFailed, StageRetrying
 from workflow_engine.kernel.lapses import lapse_of, record
 from workflow_engine.kernel.maps import item_waits
@@ -17,6 +20,7 @@ from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import map_of
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import NOT_AN_ITEM, StageRun
+from workflow_engine.models.compiled import rows_of
 from workflow_engine.statuses import AttemptOutcome, StageStatus
 
 from .base import Command, handles
@@ -42,17 +46,28 @@ class ReapStaleLeases(Command[ReapStaleLeasesResult]):
 
 @handles(ReapStaleLeases)
 def reap_stale_leases(command: ReapStaleLeases, ports: Ports, causation_id: uuid.UUID) -> ReapStaleLeasesResult:
-    orphans = _orphans(ports).order_by("id")[: command.max]
     done: dict[str, list[uuid.UUID]] = {"released": [], "failed": [], "kept": []}
-    for row in orphans:
+    for pk, run_id, token in _seen(ports, command.max):
         try:
-            verdict = transact(ports, causation_id, lambda work, r=row: _reap(work, r))  # type: ignore[misc]
-        except Exception:  # one bad row must not hide the others
-            logger.exception("reap failed stage_run=%s run=%s", row.pk, row.run_id)
+            verdict = transact(ports, causation_id, partial(_reap, pk=pk, run_id=run_id, token=token))
+        except Exception as error:  # one bad row must not hide the others
+            if is_away(error):
+                raise
+            logger.exception("reap failed stage_run=%s run=%s", pk, run_id)
             continue
-        done[verdict].append(row.pk)
+        done[verdict].append(pk)
         points.hit(points.REAP_AFTER)
     return ReapStaleLeasesResult(released=tuple(done["released"]), failed=tuple(done["failed"]))
+
+
+def _seen(ports: Ports, most: int) -> Sequence[Sequence[Any]]:
+    """Return (id, run, token) of what is held by lost workers, before anything is locked."""
+    beat = ports.limits.beat_seconds
+
+    def build() -> Any:
+        return _orphans(ports).order_by("id").values_list("id", "run_id", "token")[:most]
+
+    return rows_of(ports.using, ("orphans", most, beat), build, keep=not ports.is_frozen)
 
 
 def _orphans(ports: Ports) -> Any:
@@ -60,11 +75,11 @@ def _orphans(ports: Ports) -> Any:
     return StageRun.objects.using(ports.using).orphaned(ports.clock.db_now() - grace)
 
 
-def _reap(work: UnitOfWork, candidate: StageRun) -> Literal["released", "failed", "kept"]:
+def _reap(work: UnitOfWork, *, pk: uuid.UUID, run_id: uuid.UUID, token: int) -> Literal["released", "failed", "kept"]:
     # Not waiting for a run that somebody holds: the next tick asks again, and the others come back now.
-    run = work.lock_run(candidate.run_id, skip_locked=True)
+    run = work.lock_run(run_id, skip_locked=True)
     # Asked again under the lock: the worker may have come back, or finished.
-    row = _orphans(work.ports).filter(pk=candidate.pk, token=candidate.token).first()
+    row = _orphans(work.ports).filter(pk=pk, token=token).first()
     if run is None or row is None:
         return "kept"
     if row.status == StageStatus.SUSPENDED:

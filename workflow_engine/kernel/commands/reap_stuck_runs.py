@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from workflow_engine.kernel import points
 from workflow_engine.kernel.advance import fail_run
+from workflow_engine.kernel.conflicts import is_away
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.kernel.waiting import ring_again
@@ -70,7 +71,9 @@ def reap_stuck_runs(command: ReapStuckRuns, ports: Ports, causation_id: uuid.UUI
             continue
         try:
             verdict = transact(ports, causation_id, lambda work, pk=run_id: _reap(work, pk))  # type: ignore[misc]
-        except Exception:  # one bad run must not hide the others
+        except Exception as error:  # one bad run must not hide the others
+            if is_away(error):
+                raise
             logger.exception("stuck run cannot be treated run=%s", run_id)
             continue
         done[verdict].append(run_id)

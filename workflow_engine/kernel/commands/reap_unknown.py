@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from workflow_engine.kernel.advance import fail_run, stage_ended, stage_event
 from workflow_engine.kernel.advertised import read_advertised, read_stopped
+from workflow_engine.kernel.conflicts import is_away
 from workflow_engine.kernel.ending import cancel_open_stages
 from workflow_engine.kernel.events import StageFailed
 from workflow_engine.kernel.ports import Ports
@@ -81,7 +82,9 @@ def reap_unknown(command: ReapUnknown, ports: Ports, causation_id: uuid.UUID) ->
         judge = _judge_run if row.stage is None else _judge_stage
         try:
             verdict = transact(ports, causation_id, lambda work, judge=judge, row=row: judge(work, row))  # type: ignore[misc]
-        except Exception:  # one bad row must not hide the others
+        except Exception as error:  # one bad row must not hide the others
+            if is_away(error):
+                raise
             logger.exception("unknown definition cannot be treated run=%s stage=%s", row.run_id, row.stage)
             continue
         done[verdict].append(row.id)

@@ -77,12 +77,14 @@ class Database:
         connections[ALIAS] = self.wrapper
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.actor: Callable[[], str] = str
+        self._said: tuple[datetime | None, str] = (None, "")
         self.wrapper.ensure_connection()
         executor = MigrationExecutor(self.wrapper)
         executor.migrate([leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == APP])
-        self.raw.create_function("strftime", 2, self._strftime)
-        self.raw.create_function("sim_now", 0, lambda: _text(self.now()))
-        self.raw.create_function("sim_actor", 0, lambda: self.actor())
+        # Nothing changes in the middle of a statement: so it is enough to ask once in each ("deterministic").
+        self.raw.create_function("strftime", 2, self._strftime, deterministic=True)
+        self.raw.create_function("sim_now", 0, self._time, deterministic=True)
+        self.raw.create_function("sim_actor", 0, lambda: self.actor(), deterministic=True)
         self.raw.executescript(PROBES)
         self._tables = self._names()
 
@@ -113,12 +115,14 @@ class Database:
     def _strftime(self, template: str, value: str) -> str:
         if value != "NOW":
             raise ValueError(f"only the present is asked for, got {value!r}")
-        return _text(self.now())
+        return self._time()
 
-
-def _text(moment: datetime) -> str:
-    """Return the time as the engine's own statements write it: milliseconds are all that SQLite has."""
-    return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}000"
+    def _time(self) -> str:
+        """Return the time as the engine's own statements write it: milliseconds are all that SQLite has."""
+        now = self.now()
+        if now is not self._said[0]:
+            self._said = now, now.replace(tzinfo=None).isoformat(" ", "milliseconds") + "000"
+        return self._said[1]
 
 
 _made: Database | None = None

@@ -10,9 +10,11 @@ LEASE_SECONDS, BEAT_SECONDS, TICK_SECONDS = 30.0, 14.0, 30.0
 KINDS = (
     "crash",
     "crash in transaction",
+    "crash after commit",
     "stall",
     "beats lost",
     "slow body",
+    "late result",
     "message lost",
     "message doubled",
     "message late",
@@ -55,14 +57,16 @@ class Settings:
 def draw_settings(chance: random.Random) -> Settings:
     """Return the settings that a seed stands for."""
     pick = chance.choice
-    crash = pick([0, 0.005, 0.01, 0.02])
+    crash = pick([0, 0.005, 0.01, 0.03])
     lossy, noisy = pick([0, 0.05, 0.3]), pick([0, 0.02, 0.1])
     rates = {
         "crash": crash,
         "crash in transaction": crash / 2,
+        "crash after commit": crash,
         "stall": pick([0, 0.003, 0.01]),
         "beats lost": pick([0, 0.1, 0.4]),
         "slow body": pick([0, 0.3, 0.6]),
+        "late result": pick([0, 0.1, 0.4]),
         "message lost": lossy,
         "message doubled": pick([0, 0.05, 0.3]),
         "message late": pick([0, 0.05, 0.3]),
@@ -76,7 +80,7 @@ def draw_settings(chance: random.Random) -> Settings:
     }
     return Settings(
         rates=rates,
-        fault_steps=pick([60, 120, 240]),
+        fault_steps=pick([100, 200, 400]),
         runs=pick([1, 1, 2, 3]),
         sinks=pick([1, 1, 2]),
         operations=pick([0, 2, 4]),

@@ -41,6 +41,7 @@ class World:
         self.settings, self.database, self.registry = settings, database, registry
         self.chance = random.Random(f"{seed}/order")  # noqa: S311 - not a secret
         self.seconds, self.step = 0.0, 0
+        self._now = (0.0, START)
         self.trace: list[tuple[int, float, str, str]] = []
         self.faults = Faults(random.Random(f"{seed}/faults"), settings, self._tell_fault)  # noqa: S311
         self.network = Network(self.faults, lambda: self.seconds, self._ring)
@@ -60,8 +61,10 @@ class World:
         database.now, database.actor = self.now, self._actor
 
     def now(self) -> datetime:
-        """Return the database's time."""
-        return START + timedelta(seconds=self.seconds)
+        """Return the database's time; the same object as long as it stands still."""
+        if self._now[0] != self.seconds:
+            self._now = (self.seconds, START + timedelta(seconds=self.seconds))
+        return self._now[1]
 
     def _actor(self) -> str:
         return self.current.process.worker if self.current else ""
@@ -140,9 +143,13 @@ class World:
         return execute(sql, params, many, context)
 
     def after_commit(self) -> None:
-        """Lose the answer to a COMMIT now and then."""
+        """Die before anything that follows a COMMIT, or lose the answer to it, now and then."""
         task = self.current
-        if task is not None and task.held is None and self.faults.strikes("answer of commit lost", task.name, "COMMIT"):
+        if task is None:
+            return
+        if self.faults.strikes("crash after commit", task.name, "COMMIT", unless=task.process.is_spared):
+            raise points.Crash
+        if task.held is None and self.faults.strikes("answer of commit lost", task.name, "COMMIT"):
             raise OperationalError("the connection was closed before an answer came")
 
     def task(self) -> Task:
@@ -172,10 +179,19 @@ class World:
         row = stage.stage_run_id.hex
         if name == points.EXEC_CLAIMED:
             self.entered[row, stage.token, task.is_check] += 1
-            inside = self.database.wrapper.in_atomic_block
-            if not inside and not task.is_check and self.faults.strikes("slow body", task.name, stage.stage_id):
-                self.sleep(self.faults.amount(0.1, 4) * LEASE_SECONDS)
+            if task.is_check or self.database.wrapper.in_atomic_block:
+                return
+            # The later attempts rather: so that results of earlier ones come while they are under way.
+            for _ in range(min(stage.token, 2)):
+                if self.faults.strikes("slow body", task.name, stage.stage_id):
+                    self.sleep(self.faults.amount(0.1, 4) * LEASE_SECONDS)
             return
+        if not self.database.wrapper.in_atomic_block and self.faults.strikes(
+            "late result", task.name, stage.stage_id, unless=task.process.is_spared
+        ):
+            # Most likely somebody else has begun with it by then.
+            task.process.stall(self.faults.amount(1.2, 4) * LEASE_SECONDS)
+            self._switch(task, "late result")
         kind = "check error" if task.is_check else "body error"
         spared = lambda: self.errors[row, kind] >= MOST_ERRORS  # noqa: E731
         if self.faults.strikes(kind, task.name, stage.stage_id, unless=spared):
