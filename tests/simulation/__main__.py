@@ -27,13 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--mutants", action="store_true", help="break the engine on purpose, and print what was found")
-    parser.add_argument("--pairs", action="store_true", help="two fences at a time")
-    parser.add_argument("--only", nargs="*", default=[], help="names of mutants")
+    parser.add_argument("--only", nargs="*", default=[], help="names of mutants; a+b: both at once")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args(arguments)
 
     set_up()
-    return _score(options) if options.mutants or options.pairs else _play(options)
+    return _score(options) if options.mutants or options.only else _play(options)
 
 
 def _play(options: Any) -> int:
@@ -81,22 +80,23 @@ def _as_json(figures: Any, spent: float) -> dict[str, Any]:
 
 
 def _score(options: Any) -> int:
-    from .mutants import MUTANTS, PAIRS
-    from .scores import score, table
+    from .mutants import ALONE, MUTANTS, TOGETHER
+    from .scores import score_in, table
 
-    wanted = [(one,) for one in MUTANTS.values()] if options.mutants else []
-    wanted += PAIRS if options.pairs else []  # type: ignore[arg-type]
+    seeds = range(options.seed, options.seed + options.schedules)
+    parts = {"alone": ALONE, "together with what covers them": TOGETHER}
     if options.only:
-        wanted = [(MUTANTS[name],) for name in options.only]
-    scores = []
-    for mutants in wanted:
-        one = score(mutants, range(options.seed, options.seed + options.schedules))
-        scores.append(one)
-        print(f"{one.name}: {one.first} ({one.found} of {one.played}) {one.seen_as[:120]}", file=sys.stderr, flush=True)
-    print(table(scores))
-    found = sum(one.first is not None for one in scores)
-    print(f"\n{found} of {len(scores)} found")
-    return 0
+        parts = {"chosen": [tuple(MUTANTS[name] for name in names.split("+")) for names in options.only]}
+    missed = 0
+    for title, mutants in parts.items():
+        scores = []
+        for one in score_in(options.jobs, [[each.name for each in some] for some in mutants], seeds):
+            scores.append(one)
+            print(f"{one.name}: {one.first} ({one.found} of {one.played}) {one.seen_as[:120]}", file=sys.stderr)
+        found = sum(one.first is not None for one in scores)
+        missed += len(scores) - found
+        print(f"\n{title}: {found} of {len(scores)} found\n\n{table(scores)}", flush=True)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -13,14 +13,17 @@ Break = Callable[[], AbstractContextManager[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A defect. ``why`` says what was taken away; ``covered``: by what else, if it does nothing alone."""
+    """A defect. ``why`` says what was taken away.
+
+    ``covers``: names of the mutants that take away what else prevents the same, if it does nothing alone.
+    ``hidden``: why nobody can see it at all, as long as anything else is left.
+    """
 
     name: str
     why: str
     apply: Break
-    covered: str = ""
-    # It takes one fence of several away.
-    is_fence: bool = False
+    covers: tuple[str, ...] = ()
+    hidden: str = ""
 
     def __call__(self) -> AbstractContextManager[Any]:
         return self.apply()
@@ -29,12 +32,14 @@ class Mutant:
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(why: str, *, covered: str = "", fence: bool = False) -> Callable[[Callable[[], Iterator[None]]], None]:
+def mutant(
+    why: str, *, covers: tuple[str, ...] = (), hidden: str = ""
+) -> Callable[[Callable[[], Iterator[None]]], None]:
     """Make a mutant of a generator that breaks something, yields, and mends it; its name is the function's."""
 
     def register(function: Callable[[], Iterator[None]]) -> None:
         name = function.__name__.replace("_", "-")
-        MUTANTS[name] = Mutant(name, why, contextmanager(function), covered, fence)
+        MUTANTS[name] = Mutant(name, why, contextmanager(function), covers, hidden)
 
     return register
 

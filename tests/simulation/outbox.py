@@ -16,7 +16,7 @@ from workflow_engine.models.suspensions import SuspendedRows
 from .breaking import attribute, mutant
 
 
-@mutant("how far a delivery has come is written without a look at the claim", fence=True)
+@mutant("how far a delivery has come is written without a look at the claim")
 def no_token_of_the_cursor() -> Iterator[None]:
     original = EventCursorQuerySet.settle
 

@@ -36,7 +36,7 @@ def no_reaper() -> Iterator[None]:
         yield
 
 
-@mutant("work is found by messages only", covered="")
+@mutant("work is found by messages only")
 def no_sweeper() -> Iterator[None]:
     from workflow_engine.testing.simulation import workers
 
@@ -144,15 +144,15 @@ def no_crash_budget() -> Iterator[None]:
 def crashes_in_company_count() -> Iterator[None]:
     original = reaping._reap
 
-    def reap(work: Any, candidate: Any) -> Any:
-        StageRun.objects.using(work.ports.using).filter(pk=candidate.pk).update(alone=True, crashes=2)
-        return original(work, candidate)
+    def reap(work: Any, *, pk: Any, **given: Any) -> Any:
+        StageRun.objects.using(work.ports.using).filter(pk=pk).update(alone=True, crashes=2)
+        return original(work, pk=pk, **given)
 
     with attribute(reaping, "_reap", reap):
         yield
 
 
-@mutant("cancel reads the run, and writes later without a lock (P8)", covered="the run's status in the UPDATE")
+@mutant("cancel reads the run, and writes later without a lock (P8)", covers=("no-status-of-the-run",))
 def cancel_reads_first() -> Iterator[None]:
     def make(original: Any) -> Any:
         def cancel(command: Any, ports: Any, causation_id: Any) -> Any:
@@ -290,11 +290,11 @@ def no_retry_budget() -> Iterator[None]:
         yield
 
 
-@mutant("nobody tells a parent that its child has ended", covered="")
+@mutant("nobody tells a parent that its child has ended")
 def no_notices() -> Iterator[None]:
     from workflow_engine.kernel.commands.deliver_notices import DeliverNoticesResult
 
-    with handler(DeliverNotices, lambda original: lambda *given: DeliverNoticesResult(delivered=0)):
+    with handler(DeliverNotices, lambda original: lambda *given: DeliverNoticesResult(delivered=0, is_full=False)):
         yield
 
 

@@ -14,7 +14,7 @@ QUICKLY_FOUND = {
     "no-reaper": "not ended",
     "no-sweeper": "not ended",
     "age-means-dead": "STUCK_RUN_REAPED",
-    "no-new-token-when-started": "not ended",
+    "no-new-token-when-started": "token went back",
     "crashes-in-company-count": "WORKER_LOST",
     "leases-are-ignored": "live lease stolen",
 }

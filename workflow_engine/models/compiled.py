@@ -64,6 +64,11 @@ def rows_of(
     return list(compiler.apply_converters(rows, converters)) if converters else rows
 
 
+def forget_statements() -> None:
+    """Compile everything anew: for tests that change what queries are made of."""
+    _compiled.clear()
+
+
 def _stored(value: Any, connection: Any) -> Any:
     return models.UUIDField().get_db_prep_value(value, connection) if isinstance(value, uuid.UUID) else value
 

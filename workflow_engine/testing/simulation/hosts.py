@@ -64,3 +64,4 @@ class Sink:
             self.denied += 1
             raise OSError("injected")
         world.hit("sink.heard")
+        world.freeze("late delivery", self.name)

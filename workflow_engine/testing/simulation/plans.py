@@ -43,6 +43,7 @@ class Plan:
         needs: further workflows that must be registered, such as those of child runs.
         effects: ids of the stages that write an effect when they complete.
         rerun: the stages from which a run may be run again.
+        weight: how often it is chosen, beside the others.
     """
 
     workflow: Workflow[Any, Any]
@@ -53,6 +54,7 @@ class Plan:
     needs: tuple[Workflow[Any, Any], ...] = ()
     effects: frozenset[str] = frozenset()
     rerun: tuple[str, ...] = ()
+    weight: int = 1
 
     @property
     def id(self) -> str:
@@ -254,7 +256,7 @@ PLANS = (
     Plan(line, expected=_line("first", "second", "third"), effects=frozenset({"first"}), rerun=("first", "second")),
     Plan(fan, expected=_fan, rerun=("open", "left", "join")),
     Plan(asking, expected=_asking, answers={"ask": ("yes", "no")}, rerun=("open", "ask", "nap")),
-    Plan(polling, expected=_line("batch", "last"), rerun=("batch", "last")),
+    Plan(polling, expected=_line("batch", "last"), rerun=("batch", "last"), weight=2),
     Plan(drafting, expected=_drafting, rerun=("draft", "print")),
     Plan(mapping, expected=_mapping, rerun=("items", "item", "together")),
     Plan(paying, expected=_line("reserve", "pay"), effects=frozenset({"reserve", "pay"}), rerun=("reserve", "pay")),

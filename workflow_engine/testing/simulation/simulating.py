@@ -13,6 +13,7 @@ from typing import Any
 
 from workflow_engine.kernel import points
 from workflow_engine.kernel.subscribers import Subscriber
+from workflow_engine.models.compiled import forget_statements
 
 from .checks import find_violations
 from .clients import Operation, Wish, start_client, start_operator
@@ -34,6 +35,8 @@ MOST_PLANS = 2
 # They are not needed where nothing goes wrong, and cost time.
 SPARE = ("orchestrator-1", "flusher-1")
 SINKS = ("books", "mails")
+# Whoever has delivered for more than twice that has lost the claim.
+SINK_SECONDS = 10
 KINDS = ("cancel", "rerun", "rerun", "pause run", "resume run", "pause workflow", "resume workflow")
 
 
@@ -57,6 +60,10 @@ def simulate(
     with ExitStack() as stack:
         for mutant in mutants:
             stack.enter_context(mutant())
+        if mutants:
+            # What was compiled before is not broken, and what is compiled now is not to stay.
+            forget_statements()
+            stack.callback(forget_statements)
         return _Schedule(seed, chosen, plans, database()).play()
 
 
@@ -66,7 +73,7 @@ class _Schedule:
         where.empty()
         chance = random.Random(f"{seed}/wishes")  # noqa: S311 - not a secret
         # Few workflows at a time: what is asked of the database for each of them costs most.
-        chosen = [chance.choice(plans) for _ in range(MOST_PLANS)]
+        chosen = chance.choices(plans, [plan.weight for plan in plans], k=MOST_PLANS)
         self.world = World(seed, settings, where, PlanRegistry(sorted({*chosen}, key=lambda plan: plan.id)))
         self.wishes = [
             Wish(
@@ -87,7 +94,7 @@ class _Schedule:
         ids = random.Random(f"{self.seed}/ids")  # noqa: S311 - not a secret
         violations: list[str] = []
         with virtual(ids, lambda: world.seconds, world.pause, world.skew), _watched(world), _quiet():
-            world.subscribers = tuple(Subscriber(sink.name, sink) for sink in self.sinks)
+            world.subscribers = tuple(Subscriber(sink.name, sink, timeout=SINK_SECONDS) for sink in self.sinks)
             self._boot()
             try:
                 violations = self._run()

@@ -152,6 +152,15 @@ class World:
         if task.held is None and self.faults.strikes("answer of commit lost", task.name, "COMMIT"):
             raise OperationalError("the connection was closed before an answer came")
 
+    def freeze(self, kind: str, place: str) -> None:
+        """Stop the process that calls for so long that most likely somebody else has taken over what it holds."""
+        task = self.task()
+        if self.database.wrapper.in_atomic_block:
+            return
+        if self.faults.strikes(kind, task.name, place, unless=task.process.is_spared):
+            task.process.stall(self.faults.amount(1.2, 4) * LEASE_SECONDS)
+            self._switch(task, kind)
+
     def task(self) -> Task:
         """Return the task that calls."""
         assert self.current is not None, "only tasks may wait"
@@ -179,19 +188,13 @@ class World:
         row = stage.stage_run_id.hex
         if name == points.EXEC_CLAIMED:
             self.entered[row, stage.token, task.is_check] += 1
-            if task.is_check or self.database.wrapper.in_atomic_block:
-                return
+            kind = "slow check" if task.is_check else "slow body"
             # The later attempts rather: so that results of earlier ones come while they are under way.
-            for _ in range(min(stage.token, 2)):
-                if self.faults.strikes("slow body", task.name, stage.stage_id):
+            for _ in range(0 if self.database.wrapper.in_atomic_block else min(stage.token, 2)):
+                if self.faults.strikes(kind, task.name, stage.stage_id):
                     self.sleep(self.faults.amount(0.1, 4) * LEASE_SECONDS)
             return
-        if not self.database.wrapper.in_atomic_block and self.faults.strikes(
-            "late result", task.name, stage.stage_id, unless=task.process.is_spared
-        ):
-            # Most likely somebody else has begun with it by then.
-            task.process.stall(self.faults.amount(1.2, 4) * LEASE_SECONDS)
-            self._switch(task, "late result")
+        self.freeze("late result", stage.stage_id)
         kind = "check error" if task.is_check else "body error"
         spared = lambda: self.errors[row, kind] >= MOST_ERRORS  # noqa: E731
         if self.faults.strikes(kind, task.name, stage.stage_id, unless=spared):
