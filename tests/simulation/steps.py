@@ -159,7 +159,7 @@ def cancel_reads_first() -> Iterator[None]:
             seen = WorkflowRun.objects.using(ports.using).select_related("data").get(pk=command.run_id)
             if seen.status not in OPEN_RUN:
                 return cancelling.CancelRunResult(cancelled=False, status=seen.status)
-            ports.clock.pause(5)
+            ports.clock.pause(20)
 
             def step(work: Any) -> None:
                 fresh = work.lock_run(command.run_id)

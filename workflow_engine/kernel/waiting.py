@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from django.db.models import Exists, QuerySet
@@ -24,13 +24,25 @@ def waiting_queues(
     Args:
         workflows: of these, paused or not; None: of all that are known here, pauses heeded.
     """
-    now, wanted = ports.clock.db_now(), None if queues is None else list(queues)
-    known = ports.takable_workflows() if workflows is None else list(workflows)
+    wanted = None if queues is None else tuple(queues)
+    known = tuple(ports.takable_workflows() if workflows is None else workflows)
     paused = ports.pauses().queues if workflows is None else frozenset()
-    stages = StageRun.objects.using(ports.using).startable(now, wanted, known, paused=paused)
-    runs = WorkflowRun.objects.using(ports.using).claimable(now, known)
-    found = {row["queue"] for row in stages.values("queue")[:MOST_WAITING]}
-    for plan in runs.values_list("data__plan", flat=True)[:MOST_WAITING]:
+
+    def of_stages() -> QuerySet[Any]:
+        of = None if wanted is None else list(wanted)
+        rows = StageRun.objects.using(ports.using).startable(ports.clock.db_now(), of, list(known), paused=paused)
+        return rows.values_list("queue")[:MOST_WAITING]
+
+    def of_runs() -> QuerySet[Any]:
+        rows = WorkflowRun.objects.using(ports.using).claimable(ports.clock.db_now(), list(known))
+        return rows.values_list("data__plan")[:MOST_WAITING]
+
+    def ask(kind: str, *made_of: Hashable, build: Callable[[], QuerySet[Any]]) -> Iterator[Any]:
+        rows = rows_of(ports.using, ("waiting", kind, *made_of), build, keep=not ports.is_frozen)
+        return (row[0] for row in rows)
+
+    found = set(ask("stages", wanted, known, paused, build=of_stages))
+    for plan in ask("runs", known, build=of_runs):
         found |= {item["queue"] for group in plan["groups"][:1] for item in group["stages"]}
     return sorted(found - paused if wanted is None else (found & set(wanted)) - paused)
 

@@ -13,6 +13,8 @@ from django.db.migrations.executor import MigrationExecutor
 
 ALIAS = "wfe_simulation"
 APP = "workflow_engine"
+# How the engine's statements ask SQLite for the time.
+NOW = "%Y-%m-%d %H:%M:%f000"
 # What the schedules write for their own account, and what the database itself sees happen.
 PROBES = """
 CREATE TABLE sim_effect (run_id TEXT, stage TEXT, item INTEGER, generation INTEGER);
@@ -31,9 +33,11 @@ CREATE TRIGGER sim_output AFTER UPDATE OF output ON workflow_engine_stagerun
   INSERT INTO sim_change VALUES ('result replaced', NEW.id, OLD.output, NEW.output, sim_actor());
 END;
 CREATE TRIGGER sim_lease AFTER UPDATE ON workflow_engine_stagerun
-  WHEN OLD.status = 'RUNNING' AND OLD.worker <> sim_actor()
-  AND (NEW.status IN ('PENDING', 'FAILED') OR NEW.worker <> OLD.worker) AND NEW.status <> 'CANCELLED'
-  AND EXISTS (
+  WHEN OLD.worker <> sim_actor() AND (
+    OLD.status = 'RUNNING' AND (NEW.status IN ('PENDING', 'FAILED') OR NEW.worker <> OLD.worker)
+    AND NEW.status <> 'CANCELLED'
+    OR OLD.status = 'SUSPENDED' AND NEW.status = 'SUSPENDED' AND NEW.worker IS NOT OLD.worker
+  ) AND EXISTS (
     SELECT 1 FROM workflow_engine_workerheartbeat w WHERE w.id = OLD.worker AND w.lease_until > sim_now()
   ) BEGIN
   INSERT INTO sim_change VALUES ('live lease stolen', NEW.id, OLD.worker, NEW.worker, sim_actor());
@@ -75,15 +79,16 @@ class Database:
         }
         self.wrapper = DatabaseWrapper(connections.settings[ALIAS], ALIAS)
         connections[ALIAS] = self.wrapper
-        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.actor: Callable[[], str] = str
-        self._said: tuple[datetime | None, str] = (None, "")
+        self._times: dict[str, str] = {}
+        self.set_time(datetime.now(UTC))
         self.wrapper.ensure_connection()
         executor = MigrationExecutor(self.wrapper)
         executor.migrate([leaf for leaf in executor.loader.graph.leaf_nodes() if leaf[0] == APP])
         # Nothing changes in the middle of a statement: so it is enough to ask once in each ("deterministic").
-        self.raw.create_function("strftime", 2, self._strftime, deterministic=True)
-        self.raw.create_function("sim_now", 0, self._time, deterministic=True)
+        # A method in C, since most statements ask several times. There is a time only for the text that the engine has.
+        self.raw.create_function("strftime", 2, self._times.get, deterministic=True)
+        self.raw.create_function("sim_now", 0, lambda: self._times[NOW], deterministic=True)
         self.raw.create_function("sim_actor", 0, lambda: self.actor(), deterministic=True)
         self.raw.executescript(PROBES)
         self._tables = self._names()
@@ -95,6 +100,10 @@ class Database:
 
     def rows(self, statement: str, *params: Any) -> list[Any]:
         return self.raw.execute(statement, params).fetchall()
+
+    def set_time(self, now: datetime) -> None:
+        """Let it be ``now``, written as the engine's own statements do: milliseconds are all that SQLite has."""
+        self._times[NOW] = now.replace(tzinfo=None).isoformat(" ", "milliseconds") + "000"
 
     def empty(self) -> None:
         """Forget everything that was written."""
@@ -111,18 +120,6 @@ class Database:
     def _names(self) -> list[str]:
         found = self.rows("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
         return [name for (name,) in found if name.startswith(("workflow_engine_", "sim_"))]
-
-    def _strftime(self, template: str, value: str) -> str:
-        if value != "NOW":
-            raise ValueError(f"only the present is asked for, got {value!r}")
-        return self._time()
-
-    def _time(self) -> str:
-        """Return the time as the engine's own statements write it: milliseconds are all that SQLite has."""
-        now = self.now()
-        if now is not self._said[0]:
-            self._said = now, now.replace(tzinfo=None).isoformat(" ", "milliseconds") + "000"
-        return self._said[1]
 
 
 _made: Database | None = None

@@ -37,7 +37,7 @@ SPARE = ("orchestrator-1", "flusher-1")
 SINKS = ("books", "mails")
 # Whoever has delivered for more than twice that has lost the claim.
 SINK_SECONDS = 10
-KINDS = ("cancel", "rerun", "rerun", "pause run", "resume run", "pause workflow", "resume workflow")
+KINDS = ("cancel", "cancel", "rerun", "rerun", "pause run", "resume run", "pause workflow", "resume workflow")
 
 
 def simulate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import OperationalError
@@ -40,8 +40,7 @@ class World:
     def __init__(self, seed: int | str, settings: Settings, database: Database, registry: PlanRegistry) -> None:
         self.settings, self.database, self.registry = settings, database, registry
         self.chance = random.Random(f"{seed}/order")  # noqa: S311 - not a secret
-        self.seconds, self.step = 0.0, 0
-        self._now = (0.0, START)
+        self.step = 0
         self.trace: list[tuple[int, float, str, str]] = []
         self.faults = Faults(random.Random(f"{seed}/faults"), settings, self._tell_fault)  # noqa: S311
         self.network = Network(self.faults, lambda: self.seconds, self._ring)
@@ -58,13 +57,18 @@ class World:
         self.deaths: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
         self._hub = getcurrent()
-        database.now, database.actor = self.now, self._actor
+        self.seconds = 0.0
+        database.actor = self._actor
 
-    def now(self) -> datetime:
-        """Return the database's time; the same object as long as it stands still."""
-        if self._now[0] != self.seconds:
-            self._now = (self.seconds, START + timedelta(seconds=self.seconds))
-        return self._now[1]
+    @property
+    def seconds(self) -> float:
+        """The seconds since the beginning, by which the database goes."""
+        return self._seconds
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.database.set_time(START + timedelta(seconds=seconds))
 
     def _actor(self) -> str:
         return self.current.process.worker if self.current else ""
