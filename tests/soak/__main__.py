@@ -118,6 +118,8 @@ def _bring_about(options: argparse.Namespace, found: Servers, report: Report, lo
     if options.sigterm:
         faults.restart_worker(report, load, times=options.sigterm, threads=options.threads, seed=options.seed)
         with supervised(options.processes, options.threads) as workers:
+            # Every run may have ended by now, and whoever has not begun yet cannot drain.
+            watching.wait(lambda: len(workers.said("started")) >= options.processes, 60)
             _end(report, workers)
 
 

@@ -11,9 +11,12 @@ from typing import Any
 from workflow_engine.kernel.ports import Ports, WorkerFacts
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import StageRun, WorkerHeartbeat
-from workflow_engine.models.compiled import THIS_WORKER, rows_of
+from workflow_engine.models.compiled import THIS_WORKER, change_rows, rows_of
 
 from .base import Command, handles
+
+# Stand for what is counted in the statement that is compiled once.
+COUNTS = (-101, -102, -103)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,18 +61,27 @@ def _held(ports: Ports) -> Any:
 
 
 def _renew(work: UnitOfWork, command: Beat) -> None:
-    rows = WorkerHeartbeat.objects.using(work.ports.using)
-    worker = command.worker
+    rows, worker = WorkerHeartbeat.objects.using(work.ports.using), command.worker
     lease = timedelta(0) if command.stopping else timedelta(seconds=work.ports.limits.lease_seconds)
-    changes = {
-        "beat_at": work.now,
-        "lease_until": work.now + lease,
-        "running": len(command.running) - command.checking,
-        "checking": command.checking,
-        "zombies": command.zombies,
-        "stopped_at": work.now if command.stopping else None,
-    }
-    if rows.filter(pk=worker.id).update(**changes):
+
+    def changes(running: int, checking: int, zombies: int) -> dict[str, Any]:
+        return {
+            "beat_at": work.now,
+            "lease_until": work.now + lease,
+            "running": running,
+            "checking": checking,
+            "zombies": zombies,
+            "stopped_at": work.now if command.stopping else None,
+        }
+
+    counts = (len(command.running) - command.checking, command.checking, command.zombies)
+    if change_rows(
+        work.ports.using,
+        ("beat", lease, command.stopping),
+        lambda: (rows.filter(pk=THIS_WORKER), changes(*COUNTS)),
+        places={THIS_WORKER: worker.id, **dict(zip(COUNTS, counts, strict=True))},
+        keep=not work.ports.is_frozen,
+    ):
         return
     rows.bulk_create(
         [
@@ -84,7 +96,7 @@ def _renew(work: UnitOfWork, command: Beat) -> None:
                 workflows=list(worker.workflows),
                 stages={workflow: list(stages) for workflow, stages in worker.stages.items()},
                 started_at=work.now,
-                **changes,
+                **changes(*counts),
             )
         ]
     )

@@ -6,6 +6,7 @@ import logging
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from workflow_engine.kernel import points
 from workflow_engine.kernel.conflicts import is_away
@@ -13,6 +14,7 @@ from workflow_engine.kernel.ending import cancel_open_stages, fail_run
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import WorkflowRun
+from workflow_engine.models.compiled import rows_of
 from workflow_engine.models.runs import family
 from workflow_engine.statuses import RunStatus
 
@@ -39,11 +41,16 @@ class ExpireRuns(Command[ExpireRunsResult]):
 
 @handles(ExpireRuns)
 def expire_runs(command: ExpireRuns, ports: Ports, causation_id: uuid.UUID) -> ExpireRunsResult:
-    rows = WorkflowRun.objects.using(ports.using).overdue(ports.clock.db_now())
-    if command.run_id is not None:
-        rows = rows.filter(family("", command.run_id))
+
+    def build() -> Any:
+        rows = WorkflowRun.objects.using(ports.using).overdue(ports.clock.db_now())
+        if command.run_id is not None:
+            rows = rows.filter(family("", command.run_id))
+        return rows.values_list("pk")[: command.max]
+
+    keep = command.run_id is None and not ports.is_frozen
+    found = [pk for (pk,) in rows_of(ports.using, ("overdue", command.max), build, keep=keep)]
     expired: list[uuid.UUID] = []
-    found = list(rows.values_list("pk", flat=True)[: command.max])
     for run_id in found:
         try:
             if transact(ports, causation_id, lambda work, pk=run_id: _expire(work, pk)):  # type: ignore[misc]

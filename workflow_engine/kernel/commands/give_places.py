@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, cast
 
 from django.db import InterfaceError, OperationalError
 
@@ -16,6 +17,7 @@ from workflow_engine.kernel.giving_places import give_places
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import RunNotice, RunPlace
+from workflow_engine.models.compiled import THIS_LIMIT, rows_of
 
 from .base import Command, handles
 
@@ -66,9 +68,15 @@ def give_all(command: GivePlaces, ports: Ports, causation_id: uuid.UUID) -> Give
 
 def _next_limit(ports: Ports, after: str) -> _Limit | None:
     """Return the next limit for which somebody waits: one look-up in the index, however many there are."""
-    waiting = RunPlace.objects.using(ports.using).waiting().filter(limit__gt=after).order_by("limit", "rank_at")
-    place = waiting.first()
-    return None if place is None else (place.limit_id, place.workflow, place.key)
+
+    def build() -> Any:
+        waiting = (
+            RunPlace.objects.using(ports.using).waiting().filter(limit__gt=THIS_LIMIT).order_by("limit", "rank_at")
+        )
+        return waiting.values_list("limit_id", "workflow", "key")[:1]
+
+    found = rows_of(ports.using, "next limit", build, places={THIS_LIMIT: after})
+    return cast(_Limit, tuple(found[0])) if found else None
 
 
 def give_for(ports: Ports, causation_id: uuid.UUID, notices: Mapping[int, uuid.UUID], most: int) -> tuple[int, bool]:

@@ -19,6 +19,7 @@ from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.kernel.waiting import ring_again
 from workflow_engine.models import OutboxEvent, StageRun, WorkflowRun
 from workflow_engine.models.base import constant
+from workflow_engine.models.compiled import rows_of
 from workflow_engine.statuses import DONE_STAGE, OPEN_STAGE, RunStatus
 
 from .base import Command, handles
@@ -108,7 +109,12 @@ def _page(ports: Ports, after: Place | None) -> list[tuple[datetime, uuid.UUID, 
     if after is not None:
         started_at, run_id = after
         rows = rows.filter(started_at__gte=started_at).filter(Q(started_at__gt=started_at) | Q(pk__gt=run_id))
-    page = list(rows.order_by("started_at", "pk").values_list("started_at", "pk")[:PAGE])
+    page = rows_of(
+        ports.using,
+        "running",
+        lambda: rows.order_by("started_at", "pk").values_list("started_at", "pk")[:PAGE],
+        keep=after is None,
+    )
     # By a statement of its own, which asks the index for these runs whatever the planner thinks of the table.
     ids = [run_id for _, run_id in page]
     is_open = set(_open_stages(ports, ids).values_list("run", flat=True)) if page else set()

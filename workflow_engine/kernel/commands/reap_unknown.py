@@ -20,6 +20,7 @@ from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
 from workflow_engine.models import OutboxEvent, RunPlace, StageRun, WorkerHeartbeat, WorkflowRun
 from workflow_engine.models.base import read_clock
+from workflow_engine.models.compiled import rows_of
 from workflow_engine.statuses import RunStatus, StageStatus
 
 from .base import Command, handles
@@ -123,8 +124,7 @@ def _after(rows: Any, place: Place | None, column: str = "rank_at") -> Any:
 
 def _waiting_runs(ports: Ports, after: Place | None) -> tuple[list[_Row], Place | None]:
     rows = _after(WorkflowRun.objects.using(ports.using).waiting(ports.clock.db_now()), after)
-    columns = ("pk", "rank_at", "unknown_since", "workflow", "pk")
-    found = [_Row(*values) for values in rows.values_list(*columns)[:PAGE]]
+    found = [_Row(*values) for values in _read(ports, after, rows, "pk", "rank_at", "unknown_since", "workflow", "pk")]
     return found, (found[-1].place, found[-1].id) if len(found) == PAGE else None
 
 
@@ -140,19 +140,24 @@ def _waiting_stages(ports: Ports, after: Place | None) -> tuple[list[_Row], Plac
     """Return stages that wait in runs that go on, and the place after the page."""
     # A worker that knows the workflow but not the stage has put it off for a moment: it is due all the same.
     soon = ports.clock.db_now() + UNKNOWN_STAGE_WAIT
-    return _page(ports, _after(StageRun.objects.using(ports.using).due(soon, None), after), "rank_at")
+    return _page(ports, after, _after(StageRun.objects.using(ports.using).due(soon, None), after), "rank_at")
 
 
 def _suspended_stages(ports: Ports, after: Place | None) -> tuple[list[_Row], Place | None]:
     """Return stages that wait for what only their code can do, of runs that go on, and the place after the page."""
     soon = ports.clock.db_now() + UNKNOWN_STAGE_WAIT
     rows = _after(StageRun.objects.using(ports.using).asking_for_code(soon), after, "wake_at")
-    return _page(ports, rows, "wake_at")
+    return _page(ports, after, rows, "wake_at")
 
 
-def _page(ports: Ports, rows: Any, place: str) -> tuple[list[_Row], Place | None]:
-    columns = ("pk", place, "unknown_since", "run_id", "token", "stage", "queue", "status")
-    page = list(rows.values_list(*columns)[:PAGE])
+def _read(ports: Ports, after: Place | None, rows: Any, *columns: str) -> list[Any]:
+    """Return a page of rows; the statement of the first page, mostly an empty one, is compiled once."""
+    keep = after is None and not ports.is_frozen
+    return rows_of(ports.using, ("unknown", *columns), lambda: rows.values_list(*columns)[:PAGE], keep=keep)
+
+
+def _page(ports: Ports, after: Place | None, rows: Any, place: str) -> tuple[list[_Row], Place | None]:
+    page = _read(ports, after, rows, "pk", place, "unknown_since", "run_id", "token", "stage", "queue", "status")
     if not page:
         return [], None
     # By a statement of its own: joined, all that waits would be read and sorted for one page of it.

@@ -15,7 +15,7 @@ from .processes import Process
 from .settings import TICK_SECONDS
 from .world import World
 
-FLUSH_SECONDS = 45.0
+FLUSH_SECONDS, NEXT_SECONDS = 45.0, 4.0
 
 
 def start_orchestrator(process: Process) -> None:
@@ -41,7 +41,7 @@ def start_flusher(process: Process) -> None:
                 done = made.delivered + made.handed_on
             except (Error, WorkflowEngineError):
                 done = 0
-            world.sleep(0.5 if done else FLUSH_SECONDS * world.chance.uniform(0.2, 1.8))
+            world.sleep(NEXT_SECONDS if done else FLUSH_SECONDS * world.chance.uniform(0.2, 1.8))
 
     process.spawn("flush", work)
 

@@ -74,7 +74,7 @@ class _Schedule:
         chance = random.Random(f"{seed}/wishes")  # noqa: S311 - not a secret
         # Few workflows at a time: what is asked of the database for each of them costs most.
         chosen = chance.choices(plans, [plan.weight for plan in plans], k=MOST_PLANS)
-        self.world = World(seed, settings, where, PlanRegistry(sorted({*chosen}, key=lambda plan: plan.id)))
+        self.world = World(seed, settings, where, PlanRegistry(plans))
         self.wishes = [
             Wish(
                 plan=chosen[number % MOST_PLANS], key=f"key-{number}", text="x" * number + str(chance.randrange(10**6))
