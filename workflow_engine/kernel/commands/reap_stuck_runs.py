@@ -111,7 +111,7 @@ def _page(ports: Ports, after: Place | None) -> list[tuple[datetime, uuid.UUID, 
         rows = rows.filter(started_at__gte=started_at).filter(Q(started_at__gt=started_at) | Q(pk__gt=run_id))
     page = rows_of(
         ports.using,
-        "running",
+        ("running", PAGE),
         lambda: rows.order_by("started_at", "pk").values_list("started_at", "pk")[:PAGE],
         keep=after is None,
     )

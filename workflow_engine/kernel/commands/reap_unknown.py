@@ -153,7 +153,7 @@ def _suspended_stages(ports: Ports, after: Place | None) -> tuple[list[_Row], Pl
 def _read(ports: Ports, after: Place | None, rows: Any, *columns: str) -> list[Any]:
     """Return a page of rows; the statement of the first page, mostly an empty one, is compiled once."""
     keep = after is None and not ports.is_frozen
-    return rows_of(ports.using, ("unknown", *columns), lambda: rows.values_list(*columns)[:PAGE], keep=keep)
+    return rows_of(ports.using, ("unknown", PAGE, *columns), lambda: rows.values_list(*columns)[:PAGE], keep=keep)
 
 
 def _page(ports: Ports, after: Place | None, rows: Any, place: str) -> tuple[list[_Row], Place | None]:
