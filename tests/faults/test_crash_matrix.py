@@ -10,6 +10,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from tests.faults.callers import killed_caller
 from tests.faults.matrix import all_cases
 from tests.faults.processes import stop, worker_process
 from tests.faults.takeover import all_ended, end_leases, killed, shorten_waits, take_over
@@ -87,12 +88,7 @@ def test_a_zombie_that_wakes_after_its_lease_writes_nothing() -> None:
 def test_a_creator_that_dies_before_its_commit_leaves_nothing_and_after_it_a_run() -> None:
     with registry_override(crashing):
         for point, runs in ((points.CREATE_IN_TX, 0), (points.CREATE_AFTER, 1)):
-            hook = points.install(points.hook_from(f"{point}:1:raise"))
-            try:
-                with pytest.raises(points.Crash):
-                    create_run(crashing, "input", idempotency_key=point)
-            finally:
-                points.install(hook)
+            killed_caller(point, lambda: create_run(crashing, "input", idempotency_key=point))  # noqa: B023
             assert WorkflowRun.objects.count() == runs
 
         again = create_run(crashing, "input", idempotency_key=points.CREATE_AFTER)
@@ -104,12 +100,7 @@ def test_a_creator_that_dies_before_its_commit_leaves_nothing_and_after_it_a_run
 def test_a_cancel_that_dies_in_its_transaction_has_not_happened() -> None:
     with registry_override(crashing):
         run = create_run(crashing, "input")
-        hook = points.install(points.hook_from(f"{points.CANCEL_IN_TX}:1:raise"))
-        try:
-            with pytest.raises(points.Crash):
-                cancel_run(run)
-        finally:
-            points.install(hook)
+        killed_caller(points.CANCEL_IN_TX, lambda: cancel_run(run))
 
     run.refresh_from_db()
     assert run.status == "PENDING"
@@ -122,12 +113,7 @@ def test_a_rerun_that_dies_before_its_commit_has_not_happened_and_after_it_has()
         run = create_run(crashing, "input")
         cancel_run(run)
         for point, generation in ((points.RERUN_IN_TX, 0), (points.RERUN_AFTER, 1)):
-            hook = points.install(points.hook_from(f"{point}:1:raise"))
-            try:
-                with pytest.raises(points.Crash):
-                    rerun_from(run, crashing.stage_ids[0], idempotency_key="again")
-            finally:
-                points.install(hook)
+            killed_caller(point, lambda: rerun_from(run, crashing.stage_ids[0], idempotency_key="again"))
             run.refresh_from_db()
             assert run.generation == generation
             check_all()
@@ -141,7 +127,7 @@ def test_a_pause_that_dies_in_its_transaction_has_not_happened(change: Callable[
         run = create_run(crashing, "input")
         if change is resume_run:
             pause_run(run)
-        crash(points.PAUSE_IN_TX, lambda: change(run))
+        killed_caller(points.PAUSE_IN_TX, lambda: change(run))
 
     run.refresh_from_db()
     assert (run.paused_at is None) == (change is pause_run)
@@ -150,11 +136,11 @@ def test_a_pause_that_dies_in_its_transaction_has_not_happened(change: Callable[
 
 @pytest.mark.usefixtures("unpaused")
 def test_a_pause_of_a_queue_that_dies_in_its_transaction_has_not_happened() -> None:
-    crash(points.PAUSE_IN_TX, lambda: pause_queue("mail"))
+    killed_caller(points.PAUSE_IN_TX, lambda: pause_queue("mail"))
     assert not Pause.objects.exists()
 
     pause_queue("mail")
-    crash(points.PAUSE_IN_TX, lambda: resume_queue("mail"))
+    killed_caller(points.PAUSE_IN_TX, lambda: resume_queue("mail"))
 
     assert Pause.objects.get().name == "mail"
     assert get_kernel().ports.pauses().queues == {"mail"}
@@ -165,23 +151,13 @@ def test_whoever_dies_while_a_run_is_failed_by_its_deadline_leaves_it_to_the_nex
         run = create_run(crashing, "input")
         get_kernel().dispatch(ClaimPendingRuns())
         WorkflowRun.objects.filter(pk=run.pk).update(deadline_at=timezone.now() - timedelta(seconds=1))
-        crash(points.EXPIRE_IN_TX, lambda: get_kernel().dispatch(ExpireRuns()))
+        killed_caller(points.EXPIRE_IN_TX, lambda: get_kernel().dispatch(ExpireRuns()))
         run.refresh_from_db()
         assert run.status == "RUNNING"
 
         assert get_kernel().dispatch(ExpireRuns()).expired == (run.pk,)
 
     check_all()
-
-
-def crash(point: str, act: Callable[[], object]) -> None:
-    """Let ``act`` die at its first pass of ``point``."""
-    hook = points.install(points.hook_from(f"{point}:1:raise"))
-    try:
-        with pytest.raises(points.Crash):
-            act()
-    finally:
-        points.install(hook)
 
 
 def test_every_crash_point_is_in_the_matrix() -> None:

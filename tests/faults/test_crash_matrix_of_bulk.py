@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.bulk.operations import carry_out, events, figures, outcomes
+from tests.faults.callers import killed_caller
 from tests.faults.takeover import killed, take_over
 from tests.faults.workflows import crashing
 from tests.invariants import check_all
@@ -75,23 +76,14 @@ def test_a_rerun_of_many_that_is_killed_reruns_each_once(runs: list[WorkflowRun]
     check_all()
 
 
-def crash(point: str, act: Callable[[], object]) -> None:
-    hook = points.install(points.hook_from(f"{point}:1:raise"))
-    try:
-        with pytest.raises(points.Crash):
-            act()
-    finally:
-        points.install(hook)
-
-
 def test_whoever_dies_while_it_makes_or_cancels_one_has_not_done_it(runs: list[WorkflowRun]) -> None:
     before = BulkOperation.objects.count()
-    crash(points.BULK_START_IN_TX, lambda: cancel_runs(runs))
+    killed_caller(points.BULK_START_IN_TX, lambda: cancel_runs(runs))
     assert BulkOperation.objects.count() == before
     assert BulkTarget.objects.open().count() == 0
 
     operation = cancel_runs(runs)
-    crash(points.BULK_END_IN_TX, lambda: cancel_bulk(operation))
+    killed_caller(points.BULK_END_IN_TX, lambda: cancel_bulk(operation))
 
     assert figures(operation)[0] == "PENDING"
     assert BulkTarget.objects.open().count() == COUNT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.faults.callers import killed_caller
 from tests.invariants import check_all
 from workflow_engine import Wait, answer_stage, create_run
 from workflow_engine.bootstrap import get_kernel
@@ -29,12 +30,7 @@ def test_whoever_dies_while_answering_has_answered_or_not(point: str) -> None:
     with registry_override(define_workflow("asking").pipe(asks).build()):
         run, host = create_run("asking"), InlineHost(get_kernel())
         host.drain()
-        hook = points.install(points.hook_from(f"{point}:1:raise"))
-        try:
-            with pytest.raises(points.Crash):
-                answer_stage(run, asks, 1)
-        finally:
-            points.install(hook)
+        killed_caller(point, lambda: answer_stage(run, asks, 1))
         if point == points.ANSWER_IN_TX:
             assert (StageRun.objects.get().status, StageMemo.objects.count()) == ("SUSPENDED", 0)
             answer_stage(run, asks, 2)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from workflow_engine.bootstrap import use_kernel
+from workflow_engine.errors import WorkflowEngineError
 from workflow_engine.kernel.doctor import examine
 from workflow_engine.models import StageRun, WorkflowRun
 from workflow_engine.statuses import StageStatus
@@ -83,7 +84,12 @@ def _ends(wishes: Sequence[Wish], runs: dict[Any, WorkflowRun]) -> Iterator[str]
         if run.status not in wish.plan.ends:
             yield f"run {run.pk} of {wish.plan.id} is {run.status}: {json.dumps(run.error)[:300]}"
         elif run.status == "COMPLETED" and wish.plan.expected is not None:
-            output, expected = run.get_output(), wish.plan.expected(wish.plan.input(wish.text))
+            expected = wish.plan.expected(wish.plan.input(wish.text))
+            try:
+                output = run.get_output()
+            except WorkflowEngineError as error:
+                yield f"the output of run {run.pk} of {wish.plan.id} cannot be read: {error}"
+                continue
             if output not in expected:
                 yield f"wrong output of run {run.pk} of {wish.plan.id}: {output!r}"
 
