@@ -15,7 +15,7 @@ from .many import Figures, play
 pytestmark = [pytest.mark.one_database, pytest.mark.slow]
 # As many as CI has time for; ``make simulate`` plays more.
 PART = 100
-PARTS = range(0, 500, PART)
+PARTS = range(0, 2_000, PART)
 
 
 @cache

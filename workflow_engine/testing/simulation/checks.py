@@ -17,7 +17,7 @@ from workflow_engine.testing import invariants
 from .clients import Wish
 from .database import ALIAS
 from .hosts import Sink
-from .world import World
+from .world import MAX_CRASHES, World
 
 LEGAL = {
     ("run", "PENDING"): {"RUNNING", "FAILED", "CANCELLED"},
@@ -30,7 +30,7 @@ LEGAL = {
     ("stage", "SUSPENDED"): {"COMPLETED", "FAILED", "PENDING", "CANCELLED"},
 }
 # A body that kills its worker is entered once in company, and as often as it may crash alone.
-MOST_ENTERED = 4
+MOST_ENTERED = MAX_CRASHES + 1
 ALSO_EXAMINED = 0.1
 
 
