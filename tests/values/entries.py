@@ -259,9 +259,18 @@ def _timezone(value: Any, host: InlineHost) -> Any:
     return _fresh(create_schedule("s", ANY, "0 0 * * *", timezone=value)).timezone
 
 
+def _schedule_input(value: Any, host: InlineHost) -> Any:
+    Schedule.objects.all().delete()
+    return _fresh(create_schedule("s", ANY, "0 0 * * *", input=value)).input
+
+
 def _put_off(host: InlineHost, command: CreateRun, **options: Any) -> ScheduledCommand:
     row: ScheduledCommand = schedule(command, run_at=host.kernel.ports.clock.now() + timedelta(hours=1), **options)
     return _fresh(row)  # type: ignore[no-any-return]
+
+
+def _put_off_input(value: Any, host: InlineHost) -> Any:
+    return _put_off(host, CreateRun(workflow_id="any", input=value)).payload["input"]
 
 
 def _put_off_metadata(value: Any, host: InlineHost) -> Any:
@@ -307,6 +316,8 @@ ENTRIES = [
     Entry("create_schedule name", Schedule, _schedule_name, json=False),
     Entry("create_schedule cron", Schedule, _cron, json=False),
     Entry("create_schedule timezone", Schedule, _timezone, json=False),
+    Entry("create_schedule input", Schedule, _schedule_input),
+    Entry("schedule input", ScheduledCommand, _put_off_input),
     Entry("schedule metadata", ScheduledCommand, _put_off_metadata),
     Entry("schedule correlation_id", ScheduledCommand, _correlation_id, json=False),
     Entry("webhook url", WebhookEndpoint, lambda value, host: _webhook(host, url=value).url, json=False),

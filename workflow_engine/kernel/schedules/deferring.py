@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError, create_model
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from workflow_engine.definitions.types import ANYTHING
+from workflow_engine.definitions.types import ANYTHING, lost_in_json
 from workflow_engine.errors import (
     FieldError,
     InvalidInput,
@@ -106,7 +106,15 @@ def _as_json(name: str, value: Any) -> Any:
     try:
         if name == "annotations" and isinstance(value, Mapping):
             value = {str(key): inner for key, inner in value.items()}
-        return ANYTHING.dump_python(value, mode="json") if name == "input" else to_jsonable_python(value)
+        if name != "input":
+            return to_jsonable_python(value)
+        if (lost := lost_in_json(ANYTHING.dump_python(value))) is not None:
+            path, problem = lost
+            field = FieldError(f"{name}.{path}" if path else name, problem, "not_storable")
+            raise InvalidInput("a scheduled command", [field])
+        return ANYTHING.dump_python(value, mode="json")
+    except InvalidInput:
+        raise
     except (PydanticSerializationError, ValueError, TypeError, RecursionError) as error:
         raise InvalidInput("a scheduled command", [FieldError(name, f"is not JSON ({error})"[:300])]) from error
 
