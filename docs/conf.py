@@ -50,6 +50,7 @@ CONTENTS = {
         "explanation/architecture",
         "explanation/life-of-a-run",
         "explanation/guarantees",
+        "explanation/evidence",
         "explanation/comparison",
         "explanation/crash-points",
         "explanation/simulation",
