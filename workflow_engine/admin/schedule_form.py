@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.forms.fields import InvalidJSONInput
 from django.utils.translation import gettext_lazy as _
 
 from workflow_engine.bootstrap import get_kernel
@@ -13,13 +14,33 @@ from workflow_engine.kernel.schedules.checking import CHANGEABLE, check_schedule
 from workflow_engine.models import Schedule
 
 
+class _InputField(forms.JSONField):
+    """Refuses numbers and nestings beyond Python's limits, which Django's field takes for a fault of the server."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except (ValueError, RecursionError) as error:
+            problem = self.error_messages["invalid"]
+            raise forms.ValidationError(problem, code="invalid", params={"value": value}) from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except (ValueError, RecursionError):
+            return InvalidJSONInput(data)
+
+    def prepare_value(self, value: Any) -> Any:
+        text = super().prepare_value(value)
+        # Half of a surrogate pair is shown as it was typed, since no page can hold it.
+        return text.encode("utf-8", "backslashreplace").decode() if isinstance(text, str) else text
+
+
 class ScheduleForm(forms.ModelForm):
     """Checks with the rules of the commands that save what it holds."""
 
     workflow = forms.ChoiceField(label=_("Workflow"))
-    input = forms.JSONField(
-        label=_("Input"), required=False, help_text=_("JSON, as the workflow's input type takes it.")
-    )
+    input = _InputField(label=_("Input"), required=False, help_text=_("JSON, as the workflow's input type takes it."))
 
     class Meta:
         model = Schedule

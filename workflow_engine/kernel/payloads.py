@@ -63,9 +63,9 @@ def _shown(key: Any) -> str:
 
 def _problem(item: Any, depth: int, max_depth: int = MAX_DEPTH) -> str | None:
     if isinstance(item, _Key):
-        return _text_problem(item.key) if isinstance(item.key, str) else f"a key must be text, got {shown(item.key)}"
+        return text_problem(item.key) if isinstance(item.key, str) else f"a key must be text, got {shown(item.key)}"
     if isinstance(item, str):
-        return _text_problem(item)
+        return text_problem(item)
     if item is None or isinstance(item, bool):
         return None
     if isinstance(item, int):
@@ -77,7 +77,8 @@ def _problem(item: Any, depth: int, max_depth: int = MAX_DEPTH) -> str | None:
     return f"{type(item).__name__} is not JSON"
 
 
-def _text_problem(text: str) -> str | None:
+def text_problem(text: str) -> str | None:
+    """Return why no database keeps this text, None if all do."""
     if "\x00" in text:
         return "text with a NUL character"
     if not text.isascii():

@@ -30,6 +30,7 @@ from workflow_engine.errors import (
     WorkflowEngineError,
     WorkflowNotFound,
 )
+from workflow_engine.kernel.payloads import text_problem
 
 COMPLETED, FAILED, USAGE, CANCELLED, NOT_FOUND, TIMEOUT, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 3, 4, 5, 130
 # As of a program that SIGPIPE has ended.
@@ -78,6 +79,7 @@ class EngineCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command; whatever the engine or the database refuses becomes a ``Refusal`` with its exit code."""
         try:
+            _check_texts(options)
             return super().execute(*args, **options)
         except (Refusal, WorkflowEngineError, DatabaseError) as error:
             refusal = error if isinstance(error, Refusal) else refusal_of(error)
@@ -102,6 +104,18 @@ class EngineCommand(BaseCommand):
     def say_json(self, data: Any) -> None:
         """Print JSON on one line."""
         self.say(json.dumps(data, cls=DjangoJSONEncoder))
+
+
+def _check_texts(options: Mapping[str, Any]) -> None:
+    """Raise ``Refusal`` for arguments that no database takes: bytes that are no UTF-8 reach Python as half pairs."""
+    problems = []
+    for name, value in options.items():
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and (problem := text_problem(text)):
+                problems.append(FieldError(name, problem))
+    if problems:
+        lines = ["Invalid arguments:", *(f"  {item}" for item in problems)]
+        raise Refusal("\n".join(lines), returncode=USAGE, code=InvalidInput.code, errors=problems)
 
 
 def refusal_of(error: WorkflowEngineError | DatabaseError) -> Refusal:
