@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -64,6 +65,16 @@ def _claims_share_their_fate() -> Iterator[None]:
     from workflow_engine.kernel.commands import claim_pending_runs
 
     with attribute(claim_pending_runs, "_claim_each", lambda *given: None):
+        yield
+
+
+@contextmanager
+def _unknown_means_wrong() -> Iterator[None]:
+    """P17: what nobody here knows is failed at once, though somebody else may be about to know it."""
+    from tests.simulation.breaking import attribute
+    from workflow_engine.kernel.commands import reap_unknown
+
+    with attribute(reap_unknown, "_grace", lambda ports: timedelta(0)):
         yield
 
 
@@ -132,6 +143,7 @@ _TESTS: dict[str, dict[str, Break]] = {
     },
     "scenarios/test_known_defects_of_workers.py": {
         "test_p16_an_error_of_the_database_while_one_run_is_claimed_is_that_runs_alone": _claims_share_their_fate,
+        "test_p17_a_host_without_the_new_workflow_leaves_its_runs_to_those_that_have_it": _unknown_means_wrong,
         "test_p18_a_late_or_repeated_clean_up_after_a_rerun_deletes_nothing_of_the_new_attempt[False]": (
             _mutants("rerun-deletes-by-prefix")
         ),
