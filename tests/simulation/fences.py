@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import Any
 
 from django.db.models import F
@@ -14,6 +15,8 @@ from workflow_engine.models.stage_changes import StageChanges
 from workflow_engine.models.stage_runs import StageRunQuerySet
 from workflow_engine.models.suspensions import Suspendable, SuspendedRows
 from workflow_engine.statuses import OPEN_STAGE, StageStatus
+from workflow_engine.testing.clock import START
+from workflow_engine.testing.simulation.world import World
 
 from .breaking import attribute, everywhere, mutant
 
@@ -196,4 +199,23 @@ def leases_are_ignored() -> Iterator[None]:
 def no_status_of_the_run() -> Iterator[None]:
     loose = batches._CHANGE_RUN.replace("AND (status = %s OR status = %s)", "AND (status = %s OR status = %s OR TRUE)")
     with attribute(batches, "_CHANGE_RUN", loose):
+        yield
+
+
+@mutant("each host goes by its own clock (P15)")
+def one_clock_each() -> Iterator[None]:
+    original = World.around_statement
+
+    def around_statement(self: Any, execute: Any, *given: Any) -> Any:
+        def skewed(*call: Any) -> Any:
+            now = START + timedelta(seconds=self.seconds)
+            self.database.set_time(now + timedelta(seconds=self.skew()))
+            try:
+                return execute(*call)
+            finally:
+                self.database.set_time(now)
+
+        return original(self, skewed, *given)
+
+    with attribute(World, "around_statement", around_statement):
         yield

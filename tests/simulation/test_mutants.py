@@ -14,6 +14,7 @@ QUICKLY_FOUND = {
     "no-new-token-when-started": "token went back",
     "no-new-token-when-checked": "UNIQUE constraint failed: workflow_engine_stageattempt",
     "leases-are-ignored": "live lease stolen",
+    "one-clock-each": "time.disordered",
     "no-token-of-the-cursor": "cursor went back",
     "delivered-when-claimed": "cursor went back",
     "failed-events-are-skipped": "heard",
