@@ -145,7 +145,8 @@ def crashes_in_company_count() -> Iterator[None]:
     original = reaping._reap
 
     def reap(work: Any, *, pk: Any, **given: Any) -> Any:
-        StageRun.objects.using(work.ports.using).filter(pk=pk).update(alone=True, crashes=2)
+        rows = StageRun.objects.using(work.ports.using).filter(pk=pk)
+        rows.update(alone=True, crashes=work.ports.limits.max_crashes - 1)
         return original(work, pk=pk, **given)
 
     with attribute(reaping, "_reap", reap):
