@@ -43,7 +43,7 @@ class Settings:
 
     rates: dict[str, float] = field(default_factory=dict)
     fault_steps: int = 300
-    calm_steps: int = 1_200
+    calm_steps: int = 2_400
     runs: int = 3
     operations: int = 3
     workers: int = 2
