@@ -42,7 +42,8 @@ def test_no_schedule_breaks_a_promise(first: int) -> None:
 
 def test_everything_that_can_happen_in_a_schedule_has_happened() -> None:
     figures = Figures()
-    for first in PARTS:
+    # Few enough to be played in one test, if this is the only one.
+    for first in PARTS[:3]:
         figures.merge(played(first))
 
     assert all(figures.faults[kind] for kind in KINDS), figures.faults
