@@ -66,18 +66,27 @@ class Client:
 
     def _plan(self, number: int) -> None:
         """Decide by its number alone what else is wanted of a run."""
+        entry, (what, delay) = self._book.entries[number], self._fate(number)
+        open_yet = {"cancel": entry.cancelled is None, "rerun": not entry.rerun, "again": entry.tries == 1}
+        if what and open_yet[what]:
+            heapq.heappush(self._later, (time.monotonic() + delay, number, what))
+
+    def _fate(self, number: int) -> tuple[str, float]:
+        """Return what is to be asked for besides, or nothing, and in how many seconds."""
+        from tests.soak.chaos.workflows import FIRST
         from tests.soak.chaos.workflows import RERUN as STAGES
 
-        entry, random = self._book.entries[number], Random(f"fate {self._seed} {number}")
-        fate, now = random.random(), time.monotonic()
-        if fate < CANCELLED and entry.workflow not in ("crowd", "poison"):
-            if entry.cancelled is None:
-                heapq.heappush(self._later, (now + random.uniform(0, 3), number, "cancel"))
-        elif fate > 1 - RERUN and entry.workflow in STAGES:
-            if not entry.rerun:
-                heapq.heappush(self._later, (now + random.uniform(0.3, 3), number, "rerun"))
-        elif fate > 0.5 and fate < 0.5 + TWICE and entry.tries == 1:
-            heapq.heappush(self._later, (now + random.uniform(1, 5), number, "again"))
+        workflow, random = self._book.entries[number].workflow, Random(f"fate {self._seed} {number}")
+        if number in FIRST:
+            return FIRST[number][1], 0
+        fate = random.random()
+        if fate < CANCELLED and workflow not in ("crowd", "poison"):
+            return "cancel", random.uniform(0, 3)
+        if fate > 1 - RERUN and workflow in STAGES:
+            return "rerun", random.uniform(0.3, 3)
+        if 0.5 < fate < 0.5 + TWICE:
+            return "again", random.uniform(1, 5)
+        return "", 0
 
     def _create(self, number: int) -> None:
         from tests.soak.chaos.workflows import workflow_of

@@ -133,10 +133,15 @@ MIX = {
 RERUN = {"line": LINE, "spread": ("split", *PARTS, "collect"), "pause": ("before", "poll", "after")}
 # One run in so many kills its worker each time; the first of them comes early, so that short lanes see its end.
 POISON_EVERY, FIRST_POISON = 300, 6
+# The first runs, and what else is wanted of them at once: no lane is so short or so lucky that it sees less than this.
+# A line lasts longer than its client needs to ask for a rerun (refused); of two cancels the odd one waits (too late).
+FIRST = {1: ("flaky", ""), 2: ("waits", "cancel"), 3: ("line", "cancel"), 4: ("line", "rerun"), 5: ("line", "again")}
 
 
 def workflow_of(seed: int, number: int) -> str:
     """Return the workflow of a run by its number alone."""
     if number % POISON_EVERY == FIRST_POISON:
         return "poison"
+    if number in FIRST:
+        return FIRST[number][0]
     return Random(f"{seed} {number}").choices(list(MIX), list(MIX.values()))[0]
