@@ -16,7 +16,8 @@ def directory() -> Path:
     return Path(settings.SCRATCH) / "heard"
 
 
-@plugin(on=["*"], name="soak-hears")
+# What a killed process had claimed for it is free after twice this time and a little.
+@plugin(on=["*"], name="soak-hears", timeout=5)
 def hear(event: RunEvent) -> None:
     line = json.dumps([time.time(), str(event.run_id), event.sequence]) + "\n"
     with (directory() / f"{os.getpid()}.jsonl").open("ab", buffering=0) as file:
