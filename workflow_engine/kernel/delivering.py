@@ -18,6 +18,7 @@ from workflow_engine.definitions.plugins import RunEvent
 from workflow_engine.errors import DeliveryRefused
 from workflow_engine.models import DeadLetter, EventCursor, OutboxEvent
 from workflow_engine.models.deliveries_at_once import claim_at_once, end_at_once
+from workflow_engine.models.next_events import next_events
 
 from . import points
 from .payloads import scrub
@@ -121,15 +122,7 @@ def _claim(
 
 def _read(ports: Ports, subscriber: Subscriber, cursors: Sequence[EventCursor]) -> dict[uuid.UUID, list[RunEvent]]:
     events: dict[uuid.UUID, list[RunEvent]] = defaultdict(list)
-    if not cursors:
-        return events
-    wanted = Q()
-    for cursor in cursors:
-        wanted |= Q(run=cursor.run_id, sequence__gt=cursor.last_sequence, sequence__lte=_end_of_window(cursor))
-    rows = _rows(ports, wanted).order_by("run_id", "sequence")
-    if subscriber.types is not None:
-        rows = rows.filter(type__in=subscriber.types)
-    for row in rows:
+    for row in next_events(ports.using, cursors, window=WINDOW, types=subscriber.types):
         events[row.run_id].append(run_event(row))
     return events
 

@@ -19,7 +19,7 @@ from workflow_engine.errors import DatabaseConflict, DatabaseUnavailable, Invali
 from workflow_engine.models import OutboxEvent, RunNotice, StageRun, WorkflowRun
 from workflow_engine.models.base import DbClock, lock_rows, read_clock
 from workflow_engine.models.batch import Batch, RunChange
-from workflow_engine.models.locking import lock_by_id, lock_claimable
+from workflow_engine.models.locking import lock_by_id, lock_claimable, lock_whole
 from workflow_engine.models.rows import Row
 from workflow_engine.models.runs import HOT_COLUMNS
 from workflow_engine.statuses import FINISHED_RUN, NoticeKind, RunStatus
@@ -70,8 +70,12 @@ class UnitOfWork:
         """Lock the run until the transaction ends; None if there is none (or, skipping, somebody holds it)."""
         if (held := self._pending.get(run_id)) is not None:
             return held.run
-        rows = WorkflowRun.objects.using(self.ports.using).filter(pk=run_id).select_related("data")
-        found = self.lock_runs(rows, wait=not skip_locked)
+        using = self.ports.using
+        if self.ports.is_frozen:
+            rows = WorkflowRun.objects.using(using).filter(pk=run_id).select_related("data")
+            found = self.lock_runs(rows, wait=not skip_locked)
+        else:
+            found = [self._hold(*one) for one in lock_whole(using, run_id, wait=not skip_locked)]
         return found[0] if found else None
 
     def lock_runs(self, runs: QuerySet[WorkflowRun], *, wait: bool = False) -> list[WorkflowRun]:

@@ -15,6 +15,8 @@ MOST_STATEMENTS = 1000
 # Stand for the ids in statements that are compiled once for all workers (see ``places``).
 THIS_WORKER, THIS_RUN = uuid.UUID(int=1), uuid.UUID(int=2)
 THIS_SUBSCRIBER, THIS_LIMIT = "\x02this subscriber\x03", "\x02this limit\x03"
+# The first of the numbers that stand for numbers; Django refuses those that no column holds.
+FIRST_PLACE = 2_000_000_000
 # What a statement needs of the connection it was compiled for (its vendor's conversions) is alike in all threads.
 _compiled: dict[Hashable, Any] = {}
 

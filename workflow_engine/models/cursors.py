@@ -12,7 +12,7 @@ from django.db.models import F, Value
 from django.utils.translation import gettext_lazy as _
 
 from .base import lock_rows
-from .compiled import THIS_SUBSCRIBER, rows_of
+from .compiled import FIRST_PLACE, THIS_SUBSCRIBER, change_rows, padded, rows_of
 from .runs import WorkflowRun
 
 
@@ -60,7 +60,7 @@ class EventCursorQuerySet(models.QuerySet["EventCursor"]):
         with transaction.atomic(using=self.db):
             rows = self._lock_due(subscriber, most, now)
             if rows:
-                self.filter(pk__in=[row.pk for row in rows]).update(token=F("token") + 1, due_at=now + lease)
+                self._take(rows, now + lease, lease if hasattr(now, "resolve_expression") else None)
         for row in rows:
             row.token += 1
         return rows
@@ -76,15 +76,41 @@ class EventCursorQuerySet(models.QuerySet["EventCursor"]):
         found = rows_of(self.db, ("due cursors", most), build, places={THIS_SUBSCRIBER: subscriber}, keep=keep)
         return [EventCursor.from_db(self.db, names, row) for row in found]
 
+    def _take(self, rows: Sequence[EventCursor], until: Any, key: timedelta | None) -> None:
+        """Give all of them a new token; ``key`` stands for ``until``, None: it is a time, good for this once."""
+        wanted = padded([row.pk for row in rows])
+        places = range(FIRST_PLACE, FIRST_PLACE + len(wanted))
+        change_rows(
+            self.db,
+            ("take cursors", len(wanted), key),
+            lambda: (
+                EventCursor.objects.using(self.db).filter(pk__in=places),
+                {"token": F("token") + 1, "due_at": until},
+            ),
+            places=dict(zip(places, wanted, strict=True)),
+            keep=key is not None,
+        )
+
+    def _lock_again(self, cursors: Sequence[EventCursor]) -> dict[int, tuple[int, int]]:
+        """Return the token and the target of those that are still there."""
+        wanted = padded([row.pk for row in cursors])
+        places = range(FIRST_PLACE, FIRST_PLACE + len(wanted))
+
+        def build() -> models.QuerySet[Any]:
+            # In the order in which news are added, so that the two do not wait for each other.
+            rows = EventCursor.objects.using(self.db).filter(pk__in=places).order_by("run_id", "subscriber")
+            return lock_rows(rows).values_list("pk", "token", "target")
+
+        key, meant = ("claimed cursors", len(wanted)), dict(zip(places, wanted, strict=True))
+        return {pk: (token, target) for pk, token, target in rows_of(self.db, key, build, places=meant)}
+
     def settle(self, cursors: Sequence[EventCursor], *, now: Any) -> tuple[set[int], bool]:
         """Write down how far deliveries have come; return the ids of those whose claim still counted, and whether
         something of them is due now.
 
         What has come to its end is deleted; what is left is due again, or at the time at which it is tried again.
         """
-        # In the order in which news are added, so that the two do not wait for each other.
-        rows = self.filter(pk__in=[row.pk for row in cursors]).order_by("run_id", "subscriber")
-        locked = {pk: (token, target) for pk, token, target in lock_rows(rows).values_list("pk", "token", "target")}
+        locked = self._lock_again(cursors) if cursors else {}
         ended: list[EventCursor] = []
         left: list[EventCursor] = []
         for row in cursors:
