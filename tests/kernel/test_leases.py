@@ -127,6 +127,23 @@ def test_a_body_that_kills_its_worker_three_times_alone_is_given_up(kernel: Kern
     assert [item.outcome for item in StageAttempt.objects.all()] == ["lost"] * 4
 
 
+def test_what_a_frozen_worker_takes_when_its_lease_is_over_is_no_crash(kernel: Kernel, clock: FakeClock) -> None:
+    worker = facts()
+    create_run("chain", {"value": 1})
+    kernel.dispatch(Beat(worker=worker, running={}))
+    clock.advance(timedelta(seconds=30))
+    taken = take(kernel, worker, alone=True, idle=True)
+    clock.advance(OVER)
+
+    result = kernel.dispatch(ReapStaleLeases())
+
+    row = StageRun.objects.get()
+    assert result.released == (taken[0].stage_run_id,)
+    assert (row.status, row.crashes, row.suspect) == ("PENDING", 0, False)
+    attempt = StageAttempt.objects.get()
+    assert (attempt.outcome, "lease was over already" in attempt.error_message) == ("lost", True)
+
+
 def test_innocent_neighbours_of_a_crash_are_never_failed(kernel: Kernel, clock: FakeClock) -> None:
     run = create_run("fan", {"value": 1})
     StageRun.objects.all()

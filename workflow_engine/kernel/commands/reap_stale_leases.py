@@ -19,7 +19,7 @@ from workflow_engine.kernel.maps import item_waits
 from workflow_engine.kernel.ports import Ports
 from workflow_engine.kernel.started import map_of
 from workflow_engine.kernel.unit_of_work import UnitOfWork, transact
-from workflow_engine.models import NOT_AN_ITEM, StageRun
+from workflow_engine.models import NOT_AN_ITEM, StageRun, WorkerHeartbeat
 from workflow_engine.models.compiled import rows_of
 from workflow_engine.statuses import AttemptOutcome, StageStatus
 
@@ -28,6 +28,7 @@ from .base import Command, handles
 logger = logging.getLogger(__name__)
 # Wait before a stage whose worker died alone with it is tried again: doubled with each crash.
 CRASH_WAIT = timedelta(seconds=2)
+TAKEN_LATE = "Its worker took it when its own lease was over already, and did not beat again."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,15 +89,16 @@ def _reap(work: UnitOfWork, *, pk: uuid.UUID, run_id: uuid.UUID, token: int) -> 
     # A body in a process of its own has not killed the worker.
     expands = row.map_index == NOT_AN_ITEM and map_of(run.plan, row.group_number, row.stage) is not None
     isolated = not expands and _is_isolated(work, run.workflow, row.stage)
-    crashes = row.crashes + 1 if row.alone and not isolated else row.crashes
-    error = {"code": "WORKER_LOST", "class": "", "message": _message(row, crashes)}
+    late = _was_taken_late(work, row)
+    crashes = row.crashes + 1 if row.alone and not isolated and not late else row.crashes
+    error = {"code": "WORKER_LOST", "class": "", "message": TAKEN_LATE if late else _message(row, crashes)}
     lapse = lapse_of(work, row, AttemptOutcome.LOST, code=error["code"], message=error["message"])
     given_up = crashes >= work.ports.limits.max_crashes
     if given_up:
         settled = row.fail(at=work.now, error=error, crashes=crashes)
     else:
         wait = CRASH_WAIT * 2**crashes
-        settled = row.put_back(due_at=work.now + wait, crashes=crashes, suspect=not isolated)
+        settled = row.put_back(due_at=work.now + wait, crashes=crashes, suspect=row.suspect if late else not isolated)
     if not settled:
         return "kept"
     record(work, [lapse])
@@ -112,6 +114,14 @@ def _reap(work: UnitOfWork, *, pk: uuid.UUID, run_id: uuid.UUID, token: int) -> 
     )
     points.hit(points.REAP_IN_TX)
     return "failed" if given_up else "released"
+
+
+def _was_taken_late(work: UnitOfWork, row: StageRun) -> bool:
+    """Whether its worker took it when its lease was over: frozen between its last look and the take, not crashed."""
+    if row.worker is None or row.started_at is None:
+        return False
+    workers = WorkerHeartbeat.objects.using(work.ports.using)
+    return workers.filter(pk=row.worker, lease_until__lte=row.started_at).exists()
 
 
 def _free_check(work: UnitOfWork, row: StageRun) -> Literal["released", "kept"]:

@@ -29,9 +29,8 @@ from .virtual import HostClock
 MOST_ERRORS = 3
 INLINE_BYTES = 40
 MEAN_SECONDS = 0.05
-# One more than are injected (``MOST_DEATHS``) and one more than is given up after by default: a worker that was frozen
-# when it was just about to take something takes it without a lease, and counts as lost with it.
-MAX_CRASHES = 4
+# As by default: one more than are injected (``MOST_DEATHS``).
+MAX_CRASHES = 3
 # How likely another one goes on at a place where it may.
 SWITCH = 0.3
 WITHIN = {points.EXEC_CLAIMED, points.EXEC_RETURNED}
