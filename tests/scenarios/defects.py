@@ -104,6 +104,70 @@ def _gives_nothing_back() -> Iterator[None]:
         yield
 
 
+class _NoPool:
+    """Runs what it is given in the caller's thread."""
+
+    zombies = 0
+
+    def __init__(self, size: int) -> None:
+        pass
+
+    def submit(self, task: Callable[[], None]) -> None:
+        task()
+
+    def stop(self) -> None:
+        pass
+
+
+@contextmanager
+def _checks_in_the_tick() -> Iterator[None]:
+    """P10: the tick makes the checks that are due before it goes on. The test waits less for what never comes."""
+    from tests.scenarios import test_known_defects_of_workers as tests
+    from tests.simulation.breaking import attribute
+    from tests.waiting import until
+    from workflow_engine.hosts import lane
+    from workflow_engine.hosts.orchestrator import Orchestrator
+    from workflow_engine.hosts.sleepers import Sleepers
+
+    tick, sleepers = Orchestrator.tick, list[Any]()
+
+    def step(self: Any) -> float:
+        sleepers[:] = [self]
+        return 1.0
+
+    def checking_tick(self: Any) -> Any:
+        for one in sleepers:
+            one._step()
+        return tick(self)
+
+    with (
+        attribute(lane, "ThreadPool", _NoPool),
+        attribute(Sleepers, "step", step),
+        attribute(Orchestrator, "tick", checking_tick),
+        attribute(tests, "until", partial(until, seconds=5)),
+    ):
+        yield
+
+
+@contextmanager
+def _messages_before_the_commit() -> Iterator[None]:
+    """P12: messages are sent within the transaction that makes them true."""
+    from django.db import transaction
+
+    from tests.simulation.breaking import attribute
+    from workflow_engine.kernel import unit_of_work
+
+    class Early:
+        def on_commit(self, func: Callable[[], None], **_: Any) -> None:
+            func()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(transaction, name)
+
+    with attribute(unit_of_work, "transaction", Early()):
+        yield
+
+
 # File -> test -> what breaks the engine in it.
 _TESTS: dict[str, dict[str, Break]] = {
     "scenarios/test_known_defects.py": {
@@ -118,7 +182,13 @@ _TESTS: dict[str, dict[str, Break]] = {
         ),
         "test_p06_a_client_that_retries_its_key_after_a_crash_has_one_run": _mutants("key-after-commit"),
     },
+    "scenarios/test_delivery.py": {
+        "test_t30_a_body_that_kills_its_worker_is_given_up": _mutants("no-crash-budget"),
+    },
     "scenarios/test_cancelling.py": {
+        "test_t47_the_stages_of_a_running_run_follow_and_its_late_result_is_dropped": (
+            _mutants("no-token-in-completion", "no-status-in-completion", "attempts-are-not-unique")
+        ),
         "test_t48_cancel_racing_completion_gives_one_terminal_status_and_one_terminal_event": (
             _mutants("cancel-reads-first", "no-status-of-the-run")
         ),
@@ -142,6 +212,10 @@ _TESTS: dict[str, dict[str, Break]] = {
         "test_p15_clocks_that_differ_by_hours_take_no_stage_early_and_none_late": _one_clock_each,
     },
     "scenarios/test_known_defects_of_workers.py": {
+        "test_p10_a_check_that_never_returns_keeps_no_claim_no_reap_and_no_event_waiting": _checks_in_the_tick,
+        "test_p12_a_worker_that_is_faster_than_the_claim_finds_nothing_or_a_run_that_runs": (
+            _messages_before_the_commit
+        ),
         "test_p16_an_error_of_the_database_while_one_run_is_claimed_is_that_runs_alone": _claims_share_their_fate,
         "test_p17_a_host_without_the_new_workflow_leaves_its_runs_to_those_that_have_it": _unknown_means_wrong,
         "test_p18_a_late_or_repeated_clean_up_after_a_rerun_deletes_nothing_of_the_new_attempt[False]": (

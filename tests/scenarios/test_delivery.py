@@ -97,7 +97,7 @@ def test_t30_a_body_that_kills_its_worker_is_given_up(known: Any, kernel: Kernel
     known(chain(2))
     run = create_run("chain", {"value": 1})
     deliveries = 0
-    while StageRun.objects.filter(status="FAILED").count() == 0:
+    while StageRun.objects.filter(status="FAILED").count() == 0 and deliveries < 25:
         worker = facts()
         kernel.dispatch(Beat(worker=worker, running={}))
         take(kernel, worker)
@@ -107,7 +107,8 @@ def test_t30_a_body_that_kills_its_worker_is_given_up(known: Any, kernel: Kernel
         clock.advance(timedelta(minutes=1))
 
     run.refresh_from_db()
-    assert (deliveries, run.status, run.error["code"], run.error["stage"]) == (3, "FAILED", "WORKER_LOST", "add-1")
+    assert (deliveries, run.status) == (3, "FAILED")
+    assert (run.error["code"], run.error["stage"]) == ("WORKER_LOST", "add-1")
     assert list(StageAttempt.objects.values_list("outcome", flat=True)) == ["lost"] * 3
     check_all()
 

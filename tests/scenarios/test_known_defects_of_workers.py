@@ -58,15 +58,17 @@ def test_p10_a_check_that_never_returns_keeps_no_claim_no_reap_and_no_event_wait
     with plugins_override():
         plugin(on=["run.completed"], name="hears")(heard.append)
         with working(queues=("workflows",)):
-            until(hangs.is_set, "the check hangs")
-            lost, other = create_run("elsewhere", {"value": 1}), create_run("chain", {"value": 1})
-            until(lambda: status_of(lost) == "RUNNING", "a run is claimed")
-            # By a worker that is dead: it never beats.
-            get_kernel().dispatch(StartStages(starter=Starter(worker_id=uuid.uuid4(), slots=1), run_id=lost.pk))
-            until(lambda: StageAttempt.objects.filter(run=lost, outcome="lost").exists(), "its stage is taken back")
-            until(lambda: [event.run_id for event in heard] == [other.pk], "another run has ended and that is told")
-            assert StageRun.objects.get(run=hanging).status == "SUSPENDED"
-            leave.set()
+            try:
+                until(hangs.is_set, "the check hangs")
+                lost, other = create_run("elsewhere", {"value": 1}), create_run("chain", {"value": 1})
+                until(lambda: status_of(lost) == "RUNNING", "a run is claimed")
+                # By a worker that is dead: it never beats.
+                get_kernel().dispatch(StartStages(starter=Starter(worker_id=uuid.uuid4(), slots=1), run_id=lost.pk))
+                until(lambda: StageAttempt.objects.filter(run=lost, outcome="lost").exists(), "its stage is taken back")
+                until(lambda: [event.run_id for event in heard] == [other.pk], "another run has ended and that is told")
+                assert StageRun.objects.get(run=hanging).status == "SUSPENDED"
+            finally:
+                leave.set()
             until(lambda: status_of(hanging) == "COMPLETED", "the check has returned")
     check_all()
 
