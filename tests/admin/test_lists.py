@@ -290,6 +290,16 @@ def test_a_worker_without_a_valid_lease_is_shown_as_lost(full: WorkflowRun, chie
     assert "Lost" in chief.get(list_url("workerheartbeat")).content.decode()
 
 
+@pytest.mark.parametrize(("silent_for", "state"), [(0, "Stopped"), (3, "Died")])
+def test_a_worker_that_died_is_told_from_one_that_has_stopped(
+    full: WorkflowRun, chief: Client, silent_for: int, state: str
+) -> None:
+    row = WorkerHeartbeat.objects.get()
+    WorkerHeartbeat.objects.update(stopped_at=row.beat_at + timedelta(seconds=silent_for))
+
+    assert f">{state}<" in chief.get(list_url("workerheartbeat")).content.decode()
+
+
 @pytest.mark.parametrize(
     ("model", "lookup"),
     [

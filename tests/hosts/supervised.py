@@ -72,11 +72,11 @@ class Workers:
 
 
 @contextmanager
-def workers(*options: str) -> Iterator[Workers]:
+def workers(*options: str, settings: str = "tests.hosts.settings") -> Iterator[Workers]:
     """Start ``wfe_worker --json`` on this test's database. However the block ends, the process is gone."""
     process = subprocess.Popen(
         [sys.executable, "-m", "django", "wfe_worker", "--json", "--name", "box", "--threads", "2", *options],
-        env=environment(settings_module="tests.hosts.settings"),
+        env=environment(settings_module=settings),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -169,6 +169,26 @@ def test_a_burst_ends_when_every_child_has(start: Callable[..., WorkflowRun]) ->
     check_all()
 
 
+def test_what_a_killed_child_ran_is_free_as_soon_as_the_next_one_has_started(
+    start: Callable[..., WorkflowRun], gate: Gate
+) -> None:
+    run = start(holding, str(gate))
+    with workers("--processes", "1", settings="tests.hosts.long_leases") as processes:
+        until_running()
+        (child,) = processes.pids()
+
+        os.kill(child, signal.SIGKILL)
+        until(lambda: StageAttempt.objects.filter(outcome="lost").exists(), "it was taken back")
+        until(lambda: StageRun.objects.filter(status="RUNNING", attempt=2).exists(), "it runs again")
+        gate.touch()
+        until(lambda: status(run) == "COMPLETED", "the run ends")
+        processes.stop()
+
+    lost = StageAttempt.objects.get(outcome="lost")
+    assert WorkerHeartbeat.objects.get(pk=lost.worker).has_died
+    check_all()
+
+
 def test_what_can_never_work_is_not_started_again() -> None:
     with workers("--processes", "2", "--max-rss-mb", "1") as processes:
         code = processes.wait()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.waiting import until
 from workflow_engine.hosts import supervisor as module
-from workflow_engine.hosts.supervised import Stopping
+from workflow_engine.hosts.supervised import DEAD_WORKERS, WORKER_ID, Stopping
 from workflow_engine.hosts.supervisor import ChildEvent, ChildExited, ChildStarted, Supervisor
 from workflow_engine.management.commands.wfe_worker import without_processes
 
@@ -54,6 +55,32 @@ def test_who_dies_young_is_started_again_after_pauses_that_grow(short_pauses: No
     assert [event.again_in for event in supervised.exits()[:5]] == [0.01, 0.02, 0.04, 0.05, 0.05]
     assert [event.restarts for event in supervised.starts()[:5]] == [0, 1, 2, 3, 4]
     assert {event.code for event in supervised.exits()} == {3}
+
+
+def test_the_next_one_is_told_who_it_is_and_who_has_died_before_it(short_pauses: None, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    names = f"{WORKER_ID!r}, {DEAD_WORKERS!r}"
+    supervised = Supervised(
+        f"import os; open({str(seen)!r}, 'a').write('|'.join(map(os.environ.get, ({names}))) + '\\n'); "
+        "raise SystemExit(3)"
+    )
+    until(lambda: len(supervised.exits()) >= 12, "it died twelve times")
+    supervised.stop()
+
+    ids, dead = zip(*(line.split("|") for line in seen.read_text().splitlines()[:12]), strict=True)
+    assert len(set(ids)) == 12
+    # Ten at most: one may die before it has said who died before it, but hardly so many.
+    assert [text.split() for text in dead] == [list(ids[max(0, number - 10) : number]) for number in range(12)]
+
+
+def test_whoever_ends_in_good_order_is_not_reported(short_pauses: None, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    program = f"import os; open({str(seen)!r}, 'a').write(os.environ[{DEAD_WORKERS!r}] + '\\n')"
+    supervised = Supervised(program)
+    until(lambda: len(supervised.exits()) >= 3, "it ended three times")
+    supervised.stop()
+
+    assert set(seen.read_text().splitlines()) == {""}
 
 
 def test_a_death_before_the_end_is_not_the_supervisors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from workflow_engine.kernel.commands import (
     Beat,
     ClaimPendingRuns,
     ReapStaleLeases,
+    ReportDeadWorkers,
     StartStages,
     WorkerFacts,
 )
@@ -168,10 +169,56 @@ def test_a_worker_that_came_back_keeps_what_was_not_reaped_yet(kernel: Kernel, c
     assert kernel.dispatch(ReapStaleLeases()).released == ()
 
 
+def test_nobody_waits_for_the_lease_of_a_worker_that_is_known_to_be_dead(kernel: Kernel, clock: FakeClock) -> None:
+    dead, other = facts(), facts()
+    create_run("chain", {"value": 1})
+    for worker in (dead, other):
+        kernel.dispatch(Beat(worker=worker, running={}))
+    clock.advance(timedelta(seconds=3))
+    (taken,) = take(kernel, dead, alone=True, idle=True)
+    clock.advance(timedelta(seconds=3))
+    assert kernel.dispatch(ReapStaleLeases()).released == ()
+
+    report = ReportDeadWorkers(workers=[dead.id, uuid.uuid4()])
+    assert (kernel.dispatch(report).reported, kernel.dispatch(report).reported) == (1, 0)
+    assert kernel.dispatch(ReapStaleLeases()).released == (taken.stage_run_id,)
+
+    # It ran when its worker died, so that is a crash.
+    assert StageRun.objects.get().crashes == 1
+    died, lives = (WorkerHeartbeat.objects.get(pk=worker.id) for worker in (dead, other))
+    assert (died.lease_until, died.stopped_at, died.has_died) == (clock.now(), clock.now(), True)
+    assert (lives.stopped_at, lives.has_died) == (None, False)
+
+
+def test_a_report_makes_no_lease_last_longer(kernel: Kernel, clock: FakeClock) -> None:
+    worker = facts()
+    kernel.dispatch(Beat(worker=worker, running={}))
+    before = WorkerHeartbeat.objects.get().lease_until
+    clock.advance(OVER)
+
+    kernel.dispatch(ReportDeadWorkers(workers=[worker.id]))
+
+    assert WorkerHeartbeat.objects.get().lease_until == before
+
+
+def test_a_worker_that_was_reported_by_mistake_beats_on(kernel: Kernel, clock: FakeClock) -> None:
+    worker = facts()
+    kernel.dispatch(Beat(worker=worker, running={}))
+    create_run("chain", {"value": 1})
+    take(kernel, worker)
+    kernel.dispatch(ReportDeadWorkers(workers=[worker.id]))
+
+    kernel.dispatch(Beat(worker=worker, running={}))
+
+    assert kernel.dispatch(ReapStaleLeases()).released == ()
+    assert WorkerHeartbeat.objects.alive(clock.now()).count() == 1
+
+
 def test_the_last_beat_ends_the_lease_at_once(kernel: Kernel, clock: FakeClock) -> None:
     worker = facts()
     kernel.dispatch(Beat(worker=worker, running={}))
     kernel.dispatch(Beat(worker=worker, running={}, stopping=True))
 
     assert WorkerHeartbeat.objects.alive(clock.now() + timedelta(seconds=1)).count() == 0
-    assert WorkerHeartbeat.objects.get().stopped_at == clock.now()
+    row = WorkerHeartbeat.objects.get()
+    assert (row.stopped_at, row.has_died) == (clock.now(), False)

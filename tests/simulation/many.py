@@ -14,6 +14,7 @@ from workflow_engine.testing.simulation import Outcome, simulate
 from .setting_up import set_up
 
 CHUNK = 10
+SELDOM = (100_000, 20, 100)
 
 
 @dataclass(slots=True)
@@ -52,8 +53,13 @@ def play(seeds: Iterable[int | str]) -> Figures:
     # What is thrown away after a schedule is counted by references mostly; looking for cycles all the time costs a lot.
     gc.collect()
     gc.freeze()
-    for seed in seeds:
-        figures.add(simulate(seed))
+    before = gc.get_threshold()
+    gc.set_threshold(*SELDOM)
+    try:
+        for seed in seeds:
+            figures.add(simulate(seed))
+    finally:
+        gc.set_threshold(*before)
     return figures
 
 

@@ -31,6 +31,8 @@ class WorkerHeartbeatAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, row: WorkerHeartbeat) -> SafeString:
+        if row.has_died:
+            return chip("lost", _("Died"))
         if row.stopped_at is not None:
             return chip("stopped", _("Stopped"))
         return chip("running", _("Alive")) if row.lease_until >= now() else chip("lost", _("Lost"))

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from django.db import Error
 
@@ -14,7 +14,7 @@ from workflow_engine.errors import WorkflowEngineError
 from workflow_engine.executors.held import Held, HeldStages, Lease
 from workflow_engine.executors.tidying import tidy_connections
 from workflow_engine.kernel import Kernel
-from workflow_engine.kernel.commands import Beat, ReleaseStages
+from workflow_engine.kernel.commands import Beat, ReapStaleLeases, ReleaseStages, ReportDeadWorkers
 from workflow_engine.kernel.ports import WorkerFacts
 
 from .lane import CheckLane
@@ -83,6 +83,17 @@ class Beating:
                 if tries == 1:
                     logger.warning("waiting for the database error=%s", error)
                 stopping.wait(min(0.2 * 2**tries, 5))
+
+    def report_dead(self, workers: Sequence[uuid.UUID]) -> None:
+        """Free what they held: nobody waits for the end of their leases."""
+        if not workers:
+            return
+        try:
+            if self._kernel.dispatch(ReportDeadWorkers(workers=workers)).reported:
+                self._kernel.dispatch(ReapStaleLeases())
+        except (WorkflowEngineError, Error) as error:
+            logger.warning("dead workers not reported, their leases will end workers=%s error=%s", workers, error)
+            tidy_connections()
 
     def give_back(self) -> None:
         """Give back everything that the database says is held here."""

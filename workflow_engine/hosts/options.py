@@ -26,6 +26,10 @@ class WorkerOptions:
     # Listen to the transport; else only what this process itself rings is heard, and the database polled.
     attach: bool = True
     run_id: uuid.UUID | None = None
+    # Known beforehand to whoever started this process; None: it draws one.
+    id: uuid.UUID | None = None
+    # Workers whose processes are known to have ended badly.
+    dead: Sequence[uuid.UUID] = ()
 
 
 def describe_worker(worker_id: uuid.UUID, options: WorkerOptions, slots: int, ports: Ports) -> WorkerFacts:

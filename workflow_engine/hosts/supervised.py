@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Set in the environment of a supervisor's children.
+# Set in the environment of a supervisor's children: that they are some; the worker's id; those of the workers that were
+# in this place before, and have ended badly.
 SUPERVISED = "WORKFLOW_ENGINE_SUPERVISED"
+WORKER_ID, DEAD_WORKERS = "WORKFLOW_ENGINE_WORKER_ID", "WORKFLOW_ENGINE_DEAD_WORKERS"
 DRAIN, HURRY = b"d", b"h"
 LOOK_SECONDS = 0.5
 
@@ -40,6 +43,12 @@ class Stopping:
         while self._urgency < urgency:
             self._urgency += 1
             self._stop()
+
+
+def take_ids() -> tuple[uuid.UUID | None, tuple[uuid.UUID, ...]]:
+    """Return which worker a supervisor wants this process to be, and whose processes are gone. To be called once."""
+    own, dead = os.environ.pop(WORKER_ID, ""), os.environ.pop(DEAD_WORKERS, "")
+    return uuid.UUID(own) if own else None, tuple(map(uuid.UUID, dead.split()))
 
 
 def take_line() -> int | None:

@@ -14,12 +14,14 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from .supervised import DRAIN, HURRY, SUPERVISED
+from .supervised import DEAD_WORKERS, DRAIN, HURRY, SUPERVISED, WORKER_ID
 
 logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 0.5
@@ -28,6 +30,8 @@ LONGEST_PAUSE_SECONDS = 10.0
 GROWN_UP_SECONDS = 60.0
 # What ``wfe_worker`` ends with when its arguments can never work: starting it again would not help.
 HOPELESS = 2
+# So many of those that ended badly are named to the next one: it may end badly itself before it has said so.
+MOST_DEAD = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,8 @@ class _Child:
         # When to start it (again), by the monotonic clock.
         self.start_at: float | None = 0.0
         self.starts, self.young_deaths, self.code = 0, 0, 0
+        self.worker_id = uuid.uuid4()
+        self.dead: deque[uuid.UUID] = deque(maxlen=MOST_DEAD)
 
     def order(self, order: bytes) -> None:
         if self.process is not None and self.process.stdin is not None:
@@ -139,11 +145,12 @@ class Supervisor:
                 self._start(child)
 
     def _start(self, child: _Child) -> None:
-        child.started_at = time.monotonic()
+        child.started_at, child.worker_id = time.monotonic(), uuid.uuid4()
+        ids = {WORKER_ID: str(child.worker_id), DEAD_WORKERS: " ".join(map(str, child.dead))}
         try:
             process = subprocess.Popen(  # noqa: S603 - our own command line
                 [*self._command, "--name", child.name],
-                env={**os.environ, SUPERVISED: "1"},
+                env={**os.environ, SUPERVISED: "1", **ids},
                 stdin=subprocess.PIPE,
                 bufsize=0,
                 # Ctrl-C in a terminal reaches the supervisor alone, which passes it on.
@@ -171,6 +178,8 @@ class Supervisor:
             # The system signalled all processes, and this one was not ready yet to drain: it had nothing.
             code = 0
         child.code = code if code >= 0 else 128 - code
+        if child.code:
+            child.dead.append(child.worker_id)
         again_in = self._again_in(child, now)
         self._tell(
             ChildExited(

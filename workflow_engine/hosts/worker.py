@@ -57,7 +57,7 @@ class Worker:
 
     def __init__(self, kernel: Kernel, options: WorkerOptions | None = None) -> None:
         self.kernel, self.options = kernel, options or WorkerOptions()
-        self.id = uuid.uuid4()
+        self.id = self.options.id or uuid.uuid4()
         self.slots = self.options.threads or get_setting("WORKER_THREADS")
         self.tasks: int = get_setting("WORKER_ASYNC_STAGES")
         self.grace = get_setting("GRACE_SECONDS") if self.options.grace is None else self.options.grace
@@ -123,6 +123,7 @@ class Worker:
     def run(self) -> int:
         """Work until told to stop (or, in a burst, until nothing is left); return how many attempts ended here."""
         self._beating.wait_for_database(self._stopping)
+        self._beating.report_dead(self.options.dead)
         # Two more than there are slots: the threads that finish what others have run take nobody's place.
         # And one at least is left to others by items of maps, however many of those hang.
         self._pool = pool = ThreadPool(self.slots + 2, items=self.room.threads_for_items)

@@ -87,8 +87,10 @@ class StageRunQuerySet(SuspendedRows):
         return rows.filter(run__status=RunStatus.RUNNING, run__paused_at__isnull=True, run__workflow__in=workflows)
 
     def orphaned(self, alive_after: Any) -> StageRunQuerySet:
-        """Stages that run, or are checked, by workers whose lease was over at ``alive_after`` (or who left no row)."""
-        alive = WorkerHeartbeat.objects.using(self.db).filter(pk=OuterRef("worker"), lease_until__gte=alive_after)
+        """Stages that run, or are checked, by workers whose lease was over at ``alive_after`` (or who left no row), or
+        of which is known that they have ended."""
+        workers = WorkerHeartbeat.objects.using(self.db).filter(pk=OuterRef("worker"))
+        alive = workers.filter(lease_until__gte=alive_after, stopped_at__isnull=True)
         return self.held().exclude(Exists(alive))
 
     def held(self) -> StageRunQuerySet:

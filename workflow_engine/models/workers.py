@@ -44,3 +44,8 @@ class WorkerHeartbeat(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def has_died(self) -> bool:
+        """Whether it has ended without a last beat, and its supervisor knew that."""
+        return self.stopped_at is not None and self.beat_at < self.stopped_at

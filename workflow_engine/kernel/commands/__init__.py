@@ -40,6 +40,7 @@ from .reap_unknown import ReapUnknown, ReapUnknownResult
 from .release_stages import ReleaseStages, ReleaseStagesResult
 from .remember import Remember, RememberResult
 from .replay_dead_letters import ReplayDeadLetters, ReplayDeadLettersResult
+from .report_dead_workers import ReportDeadWorkers, ReportDeadWorkersResult
 from .rerun_from import RerunFrom, RerunFromResult
 from .resume_run import ResumeRun, ResumeRunResult
 from .resume_work import ResumeWork, ResumeWorkResult
@@ -132,6 +133,8 @@ __all__ = [
     "RememberResult",
     "ReplayDeadLetters",
     "ReplayDeadLettersResult",
+    "ReportDeadWorkers",
+    "ReportDeadWorkersResult",
     "RerunFrom",
     "RerunFromResult",
     "ResumeRun",

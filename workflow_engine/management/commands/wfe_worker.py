@@ -10,12 +10,13 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.conf import get_setting, transport_name
 from workflow_engine.hosts.options import WorkerOptions
-from workflow_engine.hosts.supervised import Stopping, memory_watch, obey, resident_bytes, take_line
+from workflow_engine.hosts.supervised import Stopping, memory_watch, obey, resident_bytes, take_ids, take_line
 from workflow_engine.hosts.supervisor import ChildEvent, ChildExited, ChildStarted, Supervisor
 from workflow_engine.hosts.worker import Worker
 from workflow_engine.management.command import COMPLETED, FAILED, UNAVAILABLE, USAGE, EngineCommand, Refusal
@@ -77,7 +78,8 @@ class Command(EngineCommand):
 
     def _work(self, line: int | None, as_json: bool, options: dict[str, Any]) -> None:
         limit = _memory_limit(options["max_rss_mb"])
-        worker = Worker(get_kernel(), _options(options))
+        own, dead = take_ids() if line is not None else (None, ())
+        worker = Worker(get_kernel(), replace(_options(options), id=own, dead=dead))
         stopping = Stopping(worker.stop)
 
         def stop() -> None:

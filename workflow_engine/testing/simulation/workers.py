@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable
 
 from django.db import Error
@@ -30,7 +31,7 @@ from workflow_engine.kernel.ports import WorkerFacts
 from .processes import Process, Task, running
 from .settings import BEAT_SECONDS, LEASE_SECONDS, TICK_SECONDS
 
-CHECKS = 2
+CHECKS, SUPERVISED = 2, "13579"
 AGAIN_SECONDS, LONGEST_REST_SECONDS = 1.0, 30.0
 TROUBLES = (Error, WorkflowEngineError)
 
@@ -67,6 +68,8 @@ class SimulatedWorker(InlineHost):
         self._beating = Beating(
             self.kernel, facts, self._held, self._lane, self._lease, lose=lambda held: held.lost.set(), zombies=int
         )
+        # Of every other worker, a supervisor knows who was in its place before and has died.
+        self._dead = [uuid.UUID(process.worker)] if process.worker and process.name[-1] in SUPERVISED else []
         process.worker, process.held = self.worker_id.hex, self._rows
         self._main = process.spawn("main", self._work)
 
@@ -75,6 +78,7 @@ class SimulatedWorker(InlineHost):
 
     def _work(self) -> None:
         self._keep_trying(self._beating.beat)
+        self._beating.report_dead(self._dead)
         self._process.spawn("beat", self._beat)
         self._sleeper = self._process.spawn("sleepers", self._sleep)
         while True:
