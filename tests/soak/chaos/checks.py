@@ -29,6 +29,8 @@ class Checks:
     def __init__(self, since: datetime, book: Book, facts: Facts, hooks: list[Hook]) -> None:
         self._since, self._book, self._facts, self._hooks = since, book, facts, hooks
         self.unlucky = 0
+        # Subscriber -> after how many seconds it has heard of each event.
+        self.lags: dict[str, list[float]] = {}
 
     def found(self) -> dict[str, list[str]]:
         checks: dict[str, Callable[[], Iterator[str]]] = {
@@ -150,12 +152,24 @@ class Checks:
             yield f"dead letter: {letter.subscriber} {letter.run_id} {letter.sequence}: {letter.error[:200]}"
         rows = OutboxEvent.objects.filter(run__created_at__gte=self._since).order_by("run_id", "sequence")
         wanted: dict[str, list[tuple[int, str]]] = {}
-        for run_id, sequence, kind in rows.values_list("run_id", "sequence", "type").iterator():
+        happened: dict[tuple[str, int], float] = {}
+        for run_id, sequence, kind, at in rows.values_list("run_id", "sequence", "type", "occurred_at").iterator():
             wanted.setdefault(str(run_id), []).append((sequence, kind))
-        yield from compare("the plugin", ("*",), wanted, self._mine(heard()))
+            happened[str(run_id), sequence] = at.timestamp()
+        yield from self._compare("the plugin", ("*",), wanted, happened, heard())
         for hook in self._hooks:
             yield from hook.wrong
-            yield from compare(f"the webhook {hook.name}", hook.events, wanted, self._mine(hook.heard()))
+            yield from self._compare(f"the webhook {hook.name}", hook.events, wanted, happened, hook.heard())
+
+    def _compare(  # type: ignore[no-untyped-def]
+        self, who: str, events: tuple[str, ...], wanted, happened, found: list[tuple[float, str, int]]
+    ) -> Iterator[str]:
+        mine = self._mine(found)
+        first: dict[tuple[str, int], float] = {}
+        for at, run_id, sequence in mine:
+            first.setdefault((run_id, sequence), at)
+        self.lags[who] = [at - happened[key] for key, at in first.items() if key in happened]
+        yield from compare(who, events, wanted, mine)
 
     def _mine(self, found: list[tuple[float, str, int]]) -> list[tuple[float, str, int]]:
         """Leave out what somebody heard once more of a run of an earlier round."""

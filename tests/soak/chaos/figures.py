@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,8 @@ from tests.soak.chaos.sampling import Samples
 # What the table shows one by one, also where there are none.
 SHOWN = ("lost", "non-terminal", "double completion", "double terminal event", "wrong output")
 MOST_TEXTS = 20
+# Subscribers whom nothing is done to in a lane without faults.
+HEALTHY = ("the plugin", "the webhook steps")
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Figures:
     after_restart: list[float] = field(default_factory=list)
     quiet_after: list[float] = field(default_factory=list)
     drains: list[float] = field(default_factory=list)
+    # Subscriber -> after how many seconds it has heard of each event.
+    lags: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     complaints: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     samples: Samples = field(default_factory=Samples)
@@ -81,6 +85,9 @@ class Figures:
         most = self.lane.settings["GRACE_SECONDS"] + 2
         if self.drains and max(self.drains) > most:
             found.append(f"a drain took {max(self.drains):.1f} s, wanted {most:g} s")
+        if self.lane.acts is None:
+            healthy = {who: quantiles(lags)["p99"] for who, lags in self.lags.items() if who in HEALTHY and lags}
+            found += [f"{who} was told after {late} s (p99)" for who, late in healthy.items() if late > 2]
         found += [f"{name} grew by {slope:.1f} MB/h" for name, (_, slope) in self.samples.slopes.items() if slope > 1]
         return found
 
@@ -109,6 +116,7 @@ class Figures:
             f"begun again {_spread(self.begun_again)}",
             f"           first end after a PostgreSQL restart {_spread(self.after_restart)}  "
             f"drains {_spread(self.drains)}",
+            *(f"told       {who} {_spread(lags)}" for who, lags in self.lags.items()),
             f"machine    busy {100 * samples.machine_busy:.0f} % (others too)  ours {self.cpu:.0f} % of it  "
             f"peak RSS {max(samples.peaks.values(), default=0):.0f} MB{slope}  "
             f"oldest transaction {samples.oldest_transaction:.1f} s",
@@ -131,6 +139,7 @@ class Figures:
             "taken_back": quantiles(self.taken_back), "taken_back_bound": lane.taken_back_within,
             "begun_again": quantiles(self.begun_again), "after_pg_restart": quantiles(self.after_restart),
             "drains": quantiles(self.drains), "quiet_after": quantiles(self.quiet_after),
+            "told_after": {who: quantiles(lags) for who, lags in self.lags.items()},
             "missed_goals": self.missed_goals(), "ends": dict(self.ends), "complaints": dict(self.complaints),
             "machine_busy": round(self.samples.machine_busy, 3), "cpu_seconds": round(self.samples.cpu_seconds, 1),
             "peak_rss_mb": {name: round(size, 1) for name, size in self.samples.peaks.items()},

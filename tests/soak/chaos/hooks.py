@@ -13,18 +13,19 @@ from random import Random
 from django.conf import settings
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.soak.chaos.lanes import Lane
 from tests.webhooks.receiver import Received, receiving
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.kernel.commands import CreateWebhook
 
-ERRORS, HANGS = 0.05, 0.01
+STEPS = ("run.*", "stage.retrying", "stage.failed", "stage.suspended")
 
 
 class Hook:
     """One address. ``counts``: requests, by how they were answered; ``wrong`` lists those that should not have come."""
 
-    def __init__(self, name: str, events: tuple[str, ...], *, hangs: float, seed: int) -> None:
-        self.name, self.events, self._hangs = name, events, hangs
+    def __init__(self, name: str, events: tuple[str, ...], *, refused: float, hangs: float, seed: int) -> None:
+        self.name, self.events, self._refused, self._hangs = name, events, refused, hangs
         self._random = Random(f"{name} {seed}")
         self._path = Path(settings.SCRATCH) / f"{name}.jsonl"
         self._file = self._path.open("a")
@@ -39,9 +40,9 @@ class Hook:
         except (WebhookVerificationError, KeyError) as error:
             self.wrong.append(f"{self.name}: a request is not signed right: {error}")
             return "400"
-        # The first one is refused for certain.
+        # The first one is refused for certain, if any is.
         chance = self._random.random() if self.counts else self._hangs
-        answer = "hang" if chance < self._hangs else "500" if chance < self._hangs + ERRORS else "200"
+        answer = "hang" if chance < self._hangs else "500" if chance < self._hangs + self._refused else "200"
         self.counts[answer] += 1
         run_id, _, sequence = request.id.partition(":")
         self._file.write(json.dumps([time.time(), run_id, int(sequence), answer]) + "\n")
@@ -60,11 +61,11 @@ class Hook:
 
 
 @contextmanager
-def hooks(seed: int) -> Iterator[list[Hook]]:
+def hooks(seed: int, lane: Lane) -> Iterator[list[Hook]]:
     """Receive webhooks for two addresses: one hears of the ends of runs and hangs too, one of stages as well."""
     both = [
-        Hook("ends", ("run.*",), hangs=HANGS, seed=seed),
-        Hook("steps", ("run.*", "stage.retrying", "stage.failed", "stage.suspended"), hangs=0, seed=seed),
+        Hook("ends", ("run.*",), refused=lane.refused[0], hangs=lane.hang, seed=seed),
+        Hook("steps", STEPS, refused=lane.refused[1], hangs=0, seed=seed),
     ]
     first, second = both
     with receiving(first.behave) as one, receiving(second.behave) as two:

@@ -27,7 +27,11 @@ class Lane:
     single: int = 2
     orchestrators: int = 2
     threads: int = 4
-    acts: tuple[str, ...] = ()
+    # None: no faults. Empty: all kinds of them.
+    acts: tuple[str, ...] | None = ()
+    # Of the requests to the two webhooks, how many are refused; of those to the first, how many hang.
+    refused: tuple[float, float] = (0.05, 0.05)
+    hang: float = 0.01
     # For so long nothing may end once the faults are over while something is open.
     liveness: float = 120
     # After each round everything is checked and forgotten, so that a long lane needs no more memory than a short one.
@@ -61,4 +65,6 @@ CI = Lane(
     engine={"LEASE_SECONDS": 3, "MAX_CRASHES": 2},
 )
 FULL = Lane(name="full", seconds=600, every=2, runs_per_second=3)
-LANES = {lane.name: lane for lane in (CI, FULL)}
+# Nobody is killed, but one subscriber is as bad as it can be: do the others notice?
+SINKS = Lane(name="sinks", seconds=180, every=2, runs_per_second=3, acts=None, refused=(0.5, 0.0))
+LANES = {lane.name: lane for lane in (CI, FULL, SINKS)}

@@ -25,7 +25,7 @@ def main(options: argparse.Namespace) -> int:
     """Run a lane; return 0 if all held, 1 if not, 2 if too little happened to say so."""
     lane = lane_of(options)
     seed = random.SystemRandom().randrange(10**8) if options.seed is None else options.seed
-    write(f"seed {seed}, lane {lane.name}: {', '.join(options.acts)}")
+    write(f"seed {seed}, lane {lane.name}: {', '.join(options.acts) or 'no faults'}")
     scratch = Path(tempfile.mkdtemp(prefix="wfe-chaos-"))
     (scratch / "journal").mkdir()
     _keep_bytecode(scratch / "bytecode")

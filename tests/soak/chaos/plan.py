@@ -52,7 +52,9 @@ def chosen(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def plan(seed: int, every: float, kinds: Sequence[str]) -> Iterator[Act]:
-    """Yield acts without an end, about one each ``every`` seconds: first each of them once, then by their weights."""
+    """Yield acts without an end, if there are kinds of them, about one each ``every`` seconds: first each of them once, then by their weights."""
+    if not kinds:
+        return
     random, at, number = Random(seed), 0.0, 0
     weights = [MENU[kind] for kind in kinds]
     first = random.sample(kinds, len(kinds))

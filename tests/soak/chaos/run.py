@@ -50,7 +50,7 @@ class Chaos:
             cursor.execute(f"CREATE TABLE {EFFECTS} (run_id text, stage text, generation integer)")
         (Path(settings.SCRATCH) / "heard").mkdir()
         self.fleet.of("client")[0].wanted = False
-        with hooks(self.seed) as both, self.sampler.running(), self.fleet.running():
+        with hooks(self.seed, self.lane) as both, self.sampler.running(), self.fleet.running():
             started = watching.wait(self.fleet.started, START_SECONDS)
             self._say(f"everybody has started after {started or START_SECONDS:.1f} s")
             for number in range(1, self.lane.rounds + 1):
@@ -130,6 +130,8 @@ class Chaos:
         figures.re_executed += facts.re_executed
         figures.late_bodies += facts.late_bodies
         figures.unlucky += checks.unlucky
+        for who, lags in checks.lags.items():
+            figures.lags[who] += lags
         figures.lost_by.update(facts.lost_by)
         figures.hits.update(facts.hits)
         figures.taken_back += facts.taken_back
