@@ -52,7 +52,7 @@ def chosen(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def plan(seed: int, every: float, kinds: Sequence[str]) -> Iterator[Act]:
-    """Yield acts without an end, if there are kinds of them, about one each ``every`` seconds: first each of them once, then by their weights."""
+    """Yield acts, about one each ``every`` seconds: first each kind once, then by their weights, without an end."""
     if not kinds:
         return
     random, at, number = Random(seed), 0.0, 0

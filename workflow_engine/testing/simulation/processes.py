@@ -32,7 +32,8 @@ class Task:
         self.held: Any = None
         self.is_check = False
         self.crash: BaseException | None = None
-        self.greenlet = greenlet(self._run)
+        # Whoever spawns it is not whom it returns to: it would go on in its place.
+        self.greenlet = greenlet(self._run, parent=process.world.hub)
 
     def _run(self) -> None:
         try:

@@ -58,7 +58,7 @@ class World:
         # Of stage runs: how often somebody died while holding them, and what was raised in them.
         self.deaths: Counter[str] = Counter()
         self.errors: Counter[tuple[str, str]] = Counter()
-        self._hub = getcurrent()
+        self.hub = getcurrent()
         self.seconds = 0.0
         database.actor = self._actor
 
@@ -211,7 +211,7 @@ class World:
     def _switch(self, task: Task, place: str = "waits") -> None:
         if self.database.wrapper.in_atomic_block:
             raise AssertionError(f"{task.name} would let others go on inside a transaction")
-        self._hub.switch(place)
+        self.hub.switch(place)
         if task.process.is_dead:
             raise points.Crash
 
