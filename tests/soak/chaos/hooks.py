@@ -18,6 +18,8 @@ from tests.webhooks.receiver import Received, receiving
 from workflow_engine.bootstrap import get_kernel
 from workflow_engine.kernel.commands import CreateWebhook
 
+# A request may be answered so badly so often. Each time it is waited for twice as long as before.
+MOST_IN_A_ROW = 4
 STEPS = ("run.*", "stage.retrying", "stage.failed", "stage.suspended")
 
 
@@ -30,6 +32,7 @@ class Hook:
         self._path = Path(settings.SCRATCH) / f"{name}.jsonl"
         self._file = self._path.open("a")
         self.counts: Counter[str] = Counter()
+        self._unheard: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.secret = ""
 
@@ -43,7 +46,10 @@ class Hook:
         # The first one is refused for certain, if any is.
         chance = self._random.random() if self.counts else self._hangs
         answer = "hang" if chance < self._hangs else "500" if chance < self._hangs + self._refused else "200"
+        if self._unheard[request.id] >= MOST_IN_A_ROW:
+            answer = "200"
         self.counts[answer] += 1
+        self._unheard[request.id] += answer != "200"
         run_id, _, sequence = request.id.partition(":")
         self._file.write(json.dumps([time.time(), run_id, int(sequence), answer]) + "\n")
         return answer
@@ -57,6 +63,7 @@ class Hook:
     def forget(self) -> None:
         self._file.truncate(0)
         self.counts.clear()
+        self._unheard.clear()
         self.wrong.clear()
 
 
