@@ -59,7 +59,7 @@ class Plan:
     def check_end(self, run: WorkflowRun) -> None:
         run.refresh_from_db()
         with registry_override(self.workflow, *self.also):
-            assert (run.status, run.error) == ("COMPLETED", None)
+            assert (run.status, run.error) == ("COMPLETED", None), (run.status, run.error)
             self.check(run)
         # Whatever a death costs is an attempt that was lost; nobody has failed.
         outcomes = set(StageAttempt.objects.values_list("outcome", flat=True))

@@ -35,6 +35,8 @@ def end_leases() -> None:
     """Let it be later, for whatever waits until a lease or a claim is over."""
     past = timezone.now() - LONG
     WorkerHeartbeat.objects.filter(stopped_at=None).update(lease_until=past)
+    # What they held they took before.
+    StageRun.objects.filter(status="RUNNING").update(started_at=past - LONG)
     EventCursor.objects.filter(token__gt=0).update(due_at=past)
     BulkTarget.objects.filter(taken_until__isnull=False).update(taken_until=past)
 
