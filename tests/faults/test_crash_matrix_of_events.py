@@ -81,10 +81,10 @@ def test_a_sink_that_fails_and_hangs_and_workers_that_are_killed_leave_every_ord
         workers = [worker() for _ in range(3)]
         for victim in range(4):
             enough = deliveries() + 60
-            until(lambda enough=enough: deliveries() > enough, "deliveries go on")  # type: ignore[misc]
+            until(lambda enough=enough: deliveries() > enough, "deliveries go on", 90)  # type: ignore[misc]
             workers[victim % 3].send_signal(signal.SIGKILL)
             workers[victim % 3] = worker()
-        until(all_heard, "all is delivered", seconds=180)
+        until(all_heard, "all is delivered", seconds=200)
         for worker in workers:
             stop(worker)
 
