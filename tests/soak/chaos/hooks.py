@@ -49,7 +49,8 @@ class Hook:
         if self._unheard[request.id] >= MOST_IN_A_ROW:
             answer = "200"
         self.counts[answer] += 1
-        self._unheard[request.id] += answer != "200"
+        if answer != "200":
+            self._unheard[request.id] += 1
         run_id, _, sequence = request.id.partition(":")
         self._file.write(json.dumps([time.time(), run_id, int(sequence), answer]) + "\n")
         return answer
